@@ -1,0 +1,33 @@
+//! Staithe: one program that turns a Linux machine into a place you `git push` to.
+//!
+//! The layers, lowest first; an arrow in `tests/it/architecture.rs` is the only way up:
+//!
+//! ```text
+//! interfaces   cli     api     ssh              translate; decide nothing
+//! rules                platform                 one method per user verb; composes mechanisms
+//! mechanisms   container image network build git proxy store
+//! ground       sys  support
+//! words        domain                           wire = JSON shapes of domain
+//! ```
+
+// Words.
+pub mod domain;
+pub mod wire;
+// Ground.
+pub mod support;
+#[allow(unsafe_code, reason = "the kernel seam; every block states its SAFETY argument")]
+pub mod sys;
+// Mechanisms.
+pub mod build;
+pub mod container;
+pub mod git;
+pub mod image;
+pub mod network;
+pub mod proxy;
+pub mod store;
+// Rules.
+pub mod platform;
+// Interfaces.
+pub mod api;
+pub mod cli;
+pub mod ssh;

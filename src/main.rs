@@ -1,0 +1,3 @@
+//! argv → role. Container roles are handed over before any thread exists.
+
+fn main() {}

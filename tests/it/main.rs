@@ -1,0 +1,1 @@
+//! The one integration binary: drives the real daemon over git, SSH and HTTP.
