@@ -162,6 +162,43 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
+/// How many entries a list gives if not told.
+const DEFAULT_LIMIT: usize = 20;
+/// The most entries a list gives: bounds memory and the answer's size.
+const MAX_LIMIT: usize = 1000;
+
+/// The query of lists that grow.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListQuery {
+    /// How many at most.
+    pub limit: Option<usize>,
+}
+
+impl ListQuery {
+    /// How many at most, within bounds.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT)
+    }
+}
+
+/// The query of `GET /events`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventQuery {
+    /// Only this app's.
+    pub app: Option<AppName>,
+    /// How many at most.
+    pub limit: Option<usize>,
+}
+
+impl EventQuery {
+    /// How many at most, within bounds.
+    pub fn limit(&self) -> usize {
+        ListQuery { limit: self.limit }.limit()
+    }
+}
+
 /// Which log lines to show.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -172,6 +209,20 @@ pub struct LogQuery {
     pub num: Option<usize>,
     /// Goes on with new lines as they come.
     pub tail: bool,
+}
+
+/// `POST /ssh/exec`: what the forced command of the system's sshd was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// `SSH_ORIGINAL_COMMAND`; empty for an interactive shell.
+    pub command: String,
+    /// A terminal of this size, or pipes.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
+    /// `GIT_PROTOCOL` (git(1)).
+    #[serde(default)]
+    pub git_protocol: Option<String>,
 }
 
 /// A terminal's size in characters.
