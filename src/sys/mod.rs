@@ -9,4 +9,5 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod pty;
+pub mod session;
 pub mod socket;

@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+pub mod frames;
 mod kind;
 mod reports;
 mod requests;
