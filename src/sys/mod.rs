@@ -10,5 +10,6 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod pty;
+pub mod session;
 pub mod socket;
 pub mod tty;

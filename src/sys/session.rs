@@ -1,0 +1,185 @@
+//! Sessions, process groups and their terminals.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, unlockpt};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// The signals that sessions pass on, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupSignal {
+    /// The user has gone away.
+    HangUp,
+    /// Control-C.
+    Interrupt,
+    /// Control-\.
+    Quit,
+    /// Please end.
+    Terminate,
+    /// End, without being asked.
+    Kill,
+    /// Meant for the program.
+    User1,
+    /// Meant for the program.
+    User2,
+}
+
+impl GroupSignal {
+    fn signal(self) -> Signal {
+        match self {
+            Self::HangUp => Signal::SIGHUP,
+            Self::Interrupt => Signal::SIGINT,
+            Self::Quit => Signal::SIGQUIT,
+            Self::Terminate => Signal::SIGTERM,
+            Self::Kill => Signal::SIGKILL,
+            Self::User1 => Signal::SIGUSR1,
+            Self::User2 => Signal::SIGUSR2,
+        }
+    }
+}
+
+/// Sends `signal` to every process of the group `leader`, see killpg(3). A group that has ended
+/// is not an error.
+///
+/// # Errors
+/// The caller may not signal any of the processes.
+pub fn signal_group(leader: u32, signal: GroupSignal) -> io::Result<()> {
+    // 0 and 1 have meanings of their own in kill(2); no child of ours has them.
+    let leader = i32::try_from(leader).ok().filter(|id| *id > 1);
+    let leader = leader.ok_or(io::ErrorKind::InvalidInput)?;
+    match killpg(Pid::from_raw(leader), signal.signal()) {
+        Err(nix::Error::ESRCH) => Ok(()),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// Kills a process group when it is dropped, so that no helper of a child outlives its purpose.
+#[derive(Debug)]
+pub struct GroupGuard(u32);
+
+impl GroupGuard {
+    /// Guards the group whose leader is `leader`.
+    pub fn new(leader: u32) -> Self {
+        Self(leader)
+    }
+}
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = signal_group(self.0, GroupSignal::Kill);
+    }
+}
+
+/// A new pseudo-terminal: master and slave, both close-on-exec; see pty(7).
+///
+/// # Errors
+/// There are no terminals left, or no devpts.
+pub fn open_terminal(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = open_slave(master.as_fd())?;
+    let master = OwnedFd::from(master);
+    set_window_size(master.as_fd(), size)?;
+    Ok((master, slave))
+}
+
+/// `TIOCGPTPEER` (Linux 4.13) needs no path, so that it cannot be led to another terminal.
+fn open_slave(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: ioctl(2) with TIOCGPTPEER takes flags of open(2) by value and touches no memory of
+    // ours; the descriptor is borrowed, so open.
+    let descriptor = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Tells a terminal its size; the foreground process group gets `SIGWINCH`. See tty_ioctl(4).
+///
+/// # Errors
+/// The descriptor is no terminal.
+pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result<()> {
+    let size =
+        libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, which lives until the call returns; the descriptor is
+    // borrowed, so open.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the child the leader of a new session whose controlling terminal is its standard input,
+/// so that Control-C, changes of size and a hang-up reach it. See setsid(2), tty_ioctl(4).
+pub fn lead_terminal_session(command: &mut std::process::Command) {
+    let enter = || {
+        nix::unistd::setsid()?;
+        // SAFETY: TIOCSCTTY takes an integer by value and touches no memory of ours.
+        let result = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure runs between fork(2) and exec(2) of a process that may have other
+    // threads, where only async-signal-safe functions may be called: it makes two system calls,
+    // allocates nothing and takes no lock (an io::Error of an error number holds no allocation).
+    // std has no call for TIOCSCTTY, and a helper program in between would cost every session one
+    // more exec.
+    unsafe { command.pre_exec(enter) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
+        let (master, slave) = open_terminal(WindowSize { rows: 33, columns: 44 }).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args([
+            "-c",
+            "stty size; ps -o tty= -p $$ >/dev/null; test -c /dev/tty && : </dev/tty && echo tty",
+        ]);
+        command.stdin(slave.try_clone().unwrap()).stdout(slave).stderr(Stdio::null());
+        lead_terminal_session(&mut command);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut output = Vec::new();
+        // EIO is how Linux says that the last slave is closed.
+        let _ = std::fs::File::from(master).read_to_end(&mut output);
+        assert!(child.wait().unwrap().success());
+        assert_eq!(String::from_utf8(output).unwrap(), "33 44\r\ntty\r\n");
+    }
+
+    #[test]
+    fn a_dropped_guard_kills_the_whole_group() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 & echo started; wait"]).process_group(0);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        output.read_exact(&mut [0; 8]).unwrap();
+        drop(GroupGuard::new(child.id()));
+        // The end of the pipe comes when both have gone.
+        assert_eq!(output.read(&mut [0; 8]).unwrap(), 0);
+        assert!(!child.wait().unwrap().success());
+        signal_group(child.id(), GroupSignal::HangUp).unwrap();
+    }
+}
