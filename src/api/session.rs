@@ -252,7 +252,7 @@ where
 fn watched(fd: OwnedFd, stream: &'static str) -> Result<AsyncFd<File>, RelayError> {
     let error = |source| RelayError::Watch { stream, source };
     sys::fd::set_nonblocking(fd.as_fd()).map_err(error)?;
-    AsyncFd::register(File::from(fd)).map_err(|failure| error(failure.into()))
+    sys::fd::watch(fd).map_err(error)
 }
 
 /// The process's exit code; window sizes are passed on until then.
