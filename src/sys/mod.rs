@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+pub mod netns;
 pub mod process;
 pub mod pty;
 pub mod socket;
