@@ -10,6 +10,7 @@ pub mod handover;
 pub mod mount;
 pub mod namespace;
 pub mod path;
+pub mod netns;
 pub mod process;
 pub mod pty;
 pub mod session;
