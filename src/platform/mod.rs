@@ -2,16 +2,18 @@
 
 mod error;
 mod journal;
-mod reports;
-mod requests;
 mod session;
 mod verbs;
 
-pub use error::{Error, Kind};
+pub use error::Error;
 pub use journal::{Follower, Journal};
-pub use reports::*;
-pub use requests::*;
 pub use session::Session;
+
+pub use crate::wire::{
+    AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport, InstanceReport,
+    InstanceStatus, Kind, LogLine, LogQuery, ProcessReport, PushOutcome, PushRequest, RefUpdate,
+    ResourceChange, ResourceReport, ResourceScope, RunRequest, SshKey, StackReport, TerminalSize,
+};
 
 /// The control plane's state and verbs; cheap to clone.
 #[derive(Debug, Clone)]

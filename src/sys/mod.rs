@@ -5,8 +5,10 @@
 
 pub mod credentials;
 pub mod fs;
+pub mod handover;
 pub mod mount;
 pub mod namespace;
+pub mod path;
 pub mod process;
 pub mod pty;
 pub mod socket;
