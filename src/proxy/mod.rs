@@ -21,11 +21,27 @@
 //! be taken for another. An answer cut short by an app is never made to look complete.
 
 mod config;
-mod control;
 mod error;
-mod process;
 mod protocol;
 mod routes;
+
+mod http;
+
+mod access_log;
+mod buffer;
+mod clock;
+mod page;
+mod router;
+mod timer;
+mod upstream;
+
+mod connection;
+mod core;
+mod exchange;
+mod tunnel;
+
+mod control;
+mod process;
 
 pub use config::{Config, ProxyArgs, User};
 pub use control::{ProxyHandle, Supervisor, SupervisorSpec};
