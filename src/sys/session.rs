@@ -84,12 +84,13 @@ impl Drop for GroupGuard {
     }
 }
 
-/// A new pseudo-terminal: master and slave, both close-on-exec; see pty(7).
+/// A new pseudo-terminal: master and slave, both close-on-exec, the master also non-blocking; see
+/// pty(7).
 ///
 /// # Errors
 /// There are no terminals left, or no devpts.
 pub fn open_terminal(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let master = posix_openpt(flags)?;
     grantpt(&master)?;
     unlockpt(&master)?;
@@ -111,6 +112,22 @@ fn open_slave(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether the other side of a socket will send nothing more, even where what it has sent is not
+/// read yet; see `POLLRDHUP` in poll(2).
+///
+/// # Errors
+/// The descriptor cannot be polled.
+pub fn peer_has_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: poll(2) writes to the one pollfd it is given, which lives until the call returns;
+    // with a timeout of zero it does not block.
+    let result = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    match result {
+        ..0 => Err(io::Error::last_os_error()),
+        _ => Ok(entry.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0),
+    }
 }
 
 /// Tells a terminal its size; the foreground process group gets `SIGWINCH`. See tty_ioctl(4).
@@ -162,10 +179,10 @@ mod tests {
         lead_terminal_session(&mut command);
         let mut child = command.spawn().unwrap();
         drop(command);
+        assert!(child.wait().unwrap().success());
         let mut output = Vec::new();
         // EIO is how Linux says that the last slave is closed.
         let _ = std::fs::File::from(master).read_to_end(&mut output);
-        assert!(child.wait().unwrap().success());
         assert_eq!(String::from_utf8(output).unwrap(), "33 44\r\ntty\r\n");
     }
 

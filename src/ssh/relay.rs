@@ -1,0 +1,1 @@
+//! Sessions that come through the system's sshd.
