@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::gate::{Gate, Input};
 use super::job::{self, Control, Ended, Gone, Manner, Sink};
-use super::{Access, Commands, Config, ExecRequest, GitRequest, OfferedKey, Refused, Request};
+use super::{Access, Commands, Config, ExecRequest, GitRequest, Refused, Request};
 use crate::domain::Actor;
 use crate::support::tasks;
 use crate::sys::session::{GroupSignal, WindowSize};
@@ -96,7 +96,7 @@ impl<A: Access, C: Commands> Connection<A, C> {
         if weak || !self.shared.config.users.iter().any(|known| known == user) {
             return None;
         }
-        self.shared.access.authorize(&offered(key)?).await
+        self.shared.access.authorize(&key.fingerprint(HashAlg::Sha256).to_string()).await
     }
 
     fn channel(&mut self, id: ChannelId) -> Option<&mut Open> {
@@ -133,13 +133,6 @@ impl<A: Access, C: Commands> Connection<A, C> {
         drop(tasks::spawn("ssh/session", self.shared.jobs.track_future(work.run())));
         Ok(())
     }
-}
-
-fn offered(key: &PublicKey) -> Option<OfferedKey> {
-    let mut key = key.clone();
-    key.set_comment("");
-    let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-    Some(OfferedKey { fingerprint, openssh: key.to_openssh().ok()?.trim_end().to_owned() })
 }
 
 impl<A, C> Drop for Connection<A, C> {
@@ -264,8 +257,7 @@ impl<A: Access, C: Commands> Handler for Connection<A, C> {
         value: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let allowed = name == "LANG" || name == "GIT_PROTOCOL" || name.starts_with("LC_");
-        match self.channel(id).filter(|_| allowed).is_some_and(|open| open.set(name, value)) {
+        match self.channel(id).filter(|_| may_set(name)).is_some_and(|open| open.set(name, value)) {
             true => session.channel_success(id),
             false => session.channel_failure(id),
         }
@@ -342,17 +334,23 @@ impl Open {
 
     /// Keeps a variable of the client's for its child, if it is plain text of a sensible length.
     fn set(&mut self, name: &str, value: &str) -> bool {
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let keep = self.environment.len() < MAX_VARIABLES
-            && name.len() + value.len() <= MAX_VALUE
-            && plain(name)
-            && plain(value)
-            && !name.contains('=');
+        let keep = self.environment.len() < MAX_VARIABLES && is_plain(name, value);
         if keep {
             self.environment.push((name.to_owned(), value.to_owned()));
         }
         keep
     }
+}
+
+/// Whether a client may set this variable.
+pub(super) fn may_set(name: &str) -> bool {
+    name == "LANG" || name == "GIT_PROTOCOL" || name.starts_with("LC_")
+}
+
+/// Whether a variable is printable and of a sensible length.
+pub(super) fn is_plain(name: &str, value: &str) -> bool {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    name.len() + value.len() <= MAX_VALUE && plain(name) && plain(value) && !name.contains('=')
 }
 
 /// A terminal without size has the traditional one; sizes beyond sixteen bits are nonsense.

@@ -5,25 +5,21 @@
 //!              │ client gone: hang-up to the group, then after the grace time a kill
 //! ```
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Input;
 use crate::sys::session::{
-    GroupGuard, GroupSignal, WindowSize, lead_terminal_session, open_terminal, set_window_size,
-    signal_group,
+    GroupGuard, GroupSignal, Terminal, WindowSize, lead_terminal_session, signal_group,
 };
 
 /// One read of a child's output; a packet of SSH's and a frame of the relay's hold it.
@@ -128,13 +124,12 @@ async fn run_in_terminal<S: Sink>(
     sink: &S,
 ) -> io::Result<Ended> {
     let size = *control.window.borrow();
-    let (master, slave) = open_terminal(size)?;
+    let (terminal, slave) = Terminal::open(size)?;
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     lead_terminal_session(command.as_std_mut());
     let child = command.kill_on_drop(true).spawn()?;
     // It holds the slave; the master only tells its end when no one does.
     drop(command);
-    let terminal = Terminal::new(master)?;
     let exited = CancellationToken::new();
     let hang_up = control.hang_up.clone();
     let end = Reading { exited: &exited, hang_up: &hang_up };
@@ -290,44 +285,6 @@ async fn feed_terminal(input: &Input, terminal: &Terminal) {
     }
     // There is no half-closed terminal; this is what a user would type.
     let _ = terminal.write_all(END_OF_TRANSMISSION).await;
-}
-
-/// The master side of a pseudo-terminal.
-#[derive(Debug)]
-struct Terminal(AsyncFd<File>);
-
-impl Terminal {
-    fn new(master: OwnedFd) -> io::Result<Self> {
-        AsyncFd::new(File::from(master)).map(Self)
-    }
-
-    fn resize(&self, size: WindowSize) -> io::Result<()> {
-        set_window_size(self.0.get_ref().as_fd(), size)
-    }
-
-    async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let written = self.0.async_io(Interest::WRITABLE, |mut file| file.write(data)).await?;
-            data = &data[written..];
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for &Terminal {
-    fn poll_read(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        loop {
-            let mut ready = std::task::ready!(self.0.poll_read_ready(context))?;
-            let read = ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled()));
-            if let Ok(read) = read {
-                return std::task::Poll::Ready(read.map(|count| buffer.advance(count)));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -36,18 +36,10 @@ pub use server::{Error, Server};
 
 /// Knows whose key is whose.
 pub trait Access: Send + Sync + 'static {
-    /// The actor that owns this key, or none. Asked twice in each login: before the client has
-    /// proved that it has the private key, and after.
-    fn authorize(&self, key: &OfferedKey) -> impl Future<Output = Option<Actor>> + Send;
-}
-
-/// A public key that a client offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OfferedKey {
-    /// `SHA256:…`, as OpenSSH prints it.
-    pub fingerprint: String,
-    /// `ssh-ed25519 AAAA…`, without comment.
-    pub openssh: String,
+    /// The actor that owns the key with this fingerprint (`SHA256:…`, as OpenSSH prints it), or
+    /// none. Asked twice in each login: before the client has proved that it has the private key,
+    /// and after.
+    fn authorize(&self, fingerprint: &str) -> impl Future<Output = Option<Actor>> + Send;
 }
 
 /// Turns requests into processes. The standard streams and the process group of the commands are
