@@ -1,0 +1,1 @@
+//! The numbering plan: which container has which pair of addresses.
