@@ -1,13 +1,19 @@
 //! Sessions, process groups and their terminals.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, unlockpt};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,20 @@ pub enum GroupSignal {
 }
 
 impl GroupSignal {
+    /// The signal with this number of signal(7), if it is one of these.
+    pub fn by_number(number: u8) -> Option<Self> {
+        let all = [
+            Self::HangUp,
+            Self::Interrupt,
+            Self::Quit,
+            Self::Terminate,
+            Self::Kill,
+            Self::User1,
+            Self::User2,
+        ];
+        all.into_iter().find(|signal| i32::from(number) == signal.signal() as i32)
+    }
+
     fn signal(self) -> Signal {
         match self {
             Self::HangUp => Signal::SIGHUP,
@@ -84,19 +104,80 @@ impl Drop for GroupGuard {
     }
 }
 
-/// A new pseudo-terminal: master and slave, both close-on-exec; see pty(7).
-///
-/// # Errors
-/// There are no terminals left, or no devpts.
-pub fn open_terminal(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master = posix_openpt(flags)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let slave = open_slave(master.as_fd())?;
-    let master = OwnedFd::from(master);
-    set_window_size(master.as_fd(), size)?;
-    Ok((master, slave))
+/// The master side of a pseudo-terminal, for asynchronous reading and writing.
+#[derive(Debug)]
+pub struct Terminal(AsyncFd<File>);
+
+impl Terminal {
+    /// A new pseudo-terminal and its slave side, both close-on-exec; see pty(7). Needs a runtime.
+    ///
+    /// # Errors
+    /// There are no terminals left, or no devpts.
+    pub fn open(size: WindowSize) -> io::Result<(Self, OwnedFd)> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let master = posix_openpt(flags)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let slave = open_slave(master.as_fd())?;
+        let master = File::from(OwnedFd::from(master));
+        // SAFETY: the file owns an open descriptor and returns the same one for its whole life;
+        // it is private to this type, which never replaces or closes it before the registration
+        // ends.
+        let registered = unsafe { AsyncFd::register(master) };
+        let terminal = Self(registered.map_err(|error| error.into_parts().1)?);
+        terminal.resize(size)?;
+        Ok((terminal, slave))
+    }
+
+    /// Tells the terminal its size; the foreground process group gets `SIGWINCH`. See
+    /// tty_ioctl(4).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+        set_window_size(self.0.get_ref().as_fd(), size)
+    }
+
+    /// Writes all of `data`, as if it were typed.
+    ///
+    /// # Errors
+    /// The slave side is gone.
+    ///
+    /// # Cancellation
+    /// Dropped, a part may have been written.
+    pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = self.0.async_io(Interest::WRITABLE, |mut file| file.write(data)).await?;
+            data = data.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// Linux says `EIO` when the last slave is closed; that is the end, not a failure.
+impl AsyncRead for &Terminal {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let read = ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled()));
+            match read {
+                Ok(Ok(count)) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => {
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                // Not ready after all; the flag is cleared.
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// `TIOCGPTPEER` (Linux 4.13) needs no path, so that it cannot be led to another terminal.
@@ -113,11 +194,71 @@ fn open_slave(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Tells a terminal its size; the foreground process group gets `SIGWINCH`. See tty_ioctl(4).
+/// Whether the other side of a socket will send nothing more, even where what it has sent is not
+/// read yet; see `POLLRDHUP` in poll(2).
 ///
 /// # Errors
-/// The descriptor is no terminal.
-pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result<()> {
+/// The descriptor cannot be polled.
+pub fn peer_has_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let found = poll(socket, libc::POLLRDHUP)?;
+    Ok(found & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0)
+}
+
+/// Whether nobody can read any more what is written to a pipe, a socket or a terminal; see
+/// `POLLERR` and `POLLHUP` in poll(2).
+///
+/// # Errors
+/// The descriptor cannot be polled.
+pub fn reader_is_gone(output: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(poll(output, 0)? & (libc::POLLHUP | libc::POLLERR) != 0)
+}
+
+fn poll(descriptor: BorrowedFd<'_>, events: i16) -> io::Result<i16> {
+    let mut entry = libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 };
+    // SAFETY: poll(2) writes to the one pollfd it is given, which lives until the call returns;
+    // with a timeout of zero it does not block.
+    let result = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(entry.revents) }
+}
+
+/// A terminal's size, or none where the descriptor is no terminal; see tty_ioctl(4).
+pub fn window_size(terminal: BorrowedFd<'_>) -> Option<WindowSize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize, which lives until the call returns; the descriptor is
+    // borrowed, so open.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0).then_some(WindowSize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// A terminal in raw mode, in which it passes every byte on; as before when dropped.
+#[derive(Debug)]
+pub struct RawMode {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl RawMode {
+    /// Sets the mode; see cfmakeraw(3).
+    ///
+    /// # Errors
+    /// The descriptor is no terminal.
+    pub fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(terminal, SetArg::TCSANOW, &raw)?;
+        Ok(Self { terminal: terminal.try_clone_to_owned()?, before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // The terminal may be gone, which is as good.
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result<()> {
     let size =
         libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize, which lives until the call returns; the descriptor is
@@ -145,28 +286,25 @@ pub fn lead_terminal_session(command: &mut std::process::Command) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::process::{Command, Stdio};
+
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
-    #[test]
-    fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
-        let (master, slave) = open_terminal(WindowSize { rows: 33, columns: 44 }).unwrap();
+    #[tokio::test]
+    async fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
+        let (terminal, slave) = Terminal::open(WindowSize { rows: 33, columns: 44 }).unwrap();
         let mut command = Command::new("/bin/sh");
-        command.args([
-            "-c",
-            "stty size; ps -o tty= -p $$ >/dev/null; test -c /dev/tty && : </dev/tty && echo tty",
-        ]);
+        command.args(["-c", "stty size; : </dev/tty && echo tty"]);
         command.stdin(slave.try_clone().unwrap()).stdout(slave).stderr(Stdio::null());
         lead_terminal_session(&mut command);
         let mut child = command.spawn().unwrap();
         drop(command);
-        let mut output = Vec::new();
-        // EIO is how Linux says that the last slave is closed.
-        let _ = std::fs::File::from(master).read_to_end(&mut output);
+        let mut output = String::new();
+        (&terminal).read_to_string(&mut output).await.unwrap();
         assert!(child.wait().unwrap().success());
-        assert_eq!(String::from_utf8(output).unwrap(), "33 44\r\ntty\r\n");
+        assert_eq!(output, "33 44\r\ntty\r\n");
     }
 
     #[test]

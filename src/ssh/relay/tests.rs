@@ -1,0 +1,1 @@
+//! Tests of relayed sessions over a pair of sockets.
