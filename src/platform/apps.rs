@@ -133,6 +133,11 @@ impl Platform {
         reports
     }
 
+    /// The host name that people reach this machine by.
+    pub fn public_host(&self) -> &str {
+        &self.settings().public_host
+    }
+
     /// Removes an app with all that belongs to it: instances, releases, repository, cache, logs.
     ///
     /// # Errors

@@ -348,7 +348,7 @@ impl Platform {
         let sandbox = BuildContainer { platform: self.clone(), container, cancel: cancel.clone() };
         let result = async {
             let group = self.lifecycle.detect(job, &prepared, &sandbox, output).await?;
-            self.lifecycle.build(job, &group, &sandbox, output).await?;
+            self.lifecycle.build(job, &prepared, &group, &sandbox, output).await?;
             Ok(group)
         }
         .await;

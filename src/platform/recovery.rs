@@ -9,13 +9,16 @@ use tokio::sync::watch;
 use super::instances::{Instance, remove_tree};
 use super::launch::Purpose;
 use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
-use crate::container::{ContainerState, Status};
+use crate::container::{ContainerState, Signal, Status};
 use crate::domain::{Actor, App, AppId, BuildStatus, ReleaseVersion, Timestamp};
 use crate::network::Addresses;
 use crate::support::report;
 
 /// How long an adopted web instance may take to show that it listens.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How long processes have to end when everything is taken down.
+const TAKE_DOWN: Duration = Duration::from_secs(5);
 
 /// What a recovery found and did, for the log and the events.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,31 @@ impl Platform {
             });
         }
         Ok(recovery)
+    }
+
+    /// Ends everything this instance runs: apps, one-offs, builds, the proxy, links, firewall. What
+    /// it keeps on disk stays, so that a later start brings all of it back.
+    pub async fn take_down(&self) {
+        let containers = self.runtime.list().await.unwrap_or_else(|error| {
+            tracing::error!(error = report(&error), "cannot list containers");
+            Vec::new()
+        });
+        for container in &containers {
+            self.0.instances.set_status(&container.id, InstanceStatus::Retiring);
+        }
+        let stops = containers.iter().map(|container| async {
+            if let Err(error) = self.runtime.stop(&container.id, Signal::TERM, TAKE_DOWN).await {
+                tracing::error!(container = container.id, error = report(&error), "cannot stop a container");
+            }
+            self.clean_up(&container.id).await;
+        });
+        futures_util::future::join_all(stops).await;
+        if let Err(error) = self.proxy.stop(TAKE_DOWN).await {
+            tracing::error!(error = report(&error), "cannot stop the proxy");
+        }
+        if let Err(error) = self.network.close().await {
+            tracing::error!(error = report(&error), "cannot take the network down");
+        }
     }
 
     /// What the last control plane did not finish has failed. A release that was switched to is
