@@ -29,3 +29,31 @@ fn main() -> ExitCode {
         _ => cli::main(arguments),
     }
 }
+
+/// `staithe proxy`: started and told its settings by the control plane.
+fn proxy_role(arguments: &[OsString]) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let result = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())
+        .and_then(|args| proxy::main(&args));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", staithe::support::report(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The control plane's socket, for the roles that the system's sshd starts.
+fn control_socket() -> PathBuf {
+    match std::env::var_os("STAITHE_CONTROL_SOCKET") {
+        Some(path) => path.into(),
+        None => "/run/staithe/control.sock".into(),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "there is no log yet")]
+fn usage(error: &clap::Error) -> ExitCode {
+    eprint!("{error}");
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -40,12 +40,18 @@ mod core;
 mod exchange;
 mod tunnel;
 
-mod control;
+mod listen;
 mod process;
+mod routes_file;
+mod seam;
 
-pub use config::{Config, ProxyArgs, User};
-pub use control::{ProxyHandle, Supervisor, SupervisorSpec};
+mod control;
+mod supervisor;
+
+pub use config::{ArgsError, Config, ProxyArgs, User};
+pub use control::ProxyHandle;
 pub use error::Error;
 pub use process::main;
 pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
 pub use routes::{Route, RouteState, RouteTable};
+pub use supervisor::{Supervisor, SupervisorSpec};
