@@ -235,7 +235,9 @@ impl Platform {
         for app in self.store.apps()? {
             let path = self.cache_dir(app.id).join("layers.json");
             let record = crate::build::CacheRecord::load(&path);
-            roots.extend(record.digests().filter_map(|digest| digest.parse::<crate::image::Digest>().ok()));
+            roots.extend(
+                record.digests().filter_map(|digest| digest.parse::<crate::image::Digest>().ok()),
+            );
         }
         Ok(roots)
     }
