@@ -30,9 +30,9 @@ pub struct Config {
     /// Seconds that a command has to end after its client has gone, before it is killed.
     /// Default 5.
     pub hang_up_grace_secs: u64,
-    /// The system account whose forced commands come from the system's sshd; see
+    /// Numeric user id of the account whose forced commands come from the system's sshd; see
     /// `docs/system-sshd.md`. Its processes may act for any key. Default none.
-    pub system_user: Option<String>,
+    pub system_uid: Option<u32>,
 }
 
 impl Default for Config {
@@ -47,7 +47,7 @@ impl Default for Config {
             idle_timeout_secs: 300,
             keepalive_secs: 30,
             hang_up_grace_secs: 5,
-            system_user: None,
+            system_uid: None,
         }
     }
 }

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Input;
 use crate::sys::session::{
-    GroupGuard, GroupSignal, Terminal, WindowSize, lead_terminal_session, signal_group,
+    GroupGuard, GroupSignal, Terminal, WindowSize, lead_terminal_session, open_terminal,
+    signal_group,
 };
 
 /// One read of a child's output; a packet of SSH's and a frame of the relay's hold it.
@@ -124,7 +125,8 @@ async fn run_in_terminal<S: Sink>(
     sink: &S,
 ) -> io::Result<Ended> {
     let size = *control.window.borrow();
-    let (terminal, slave) = Terminal::open(size)?;
+    let (master, slave) = open_terminal(size)?;
+    let terminal = Terminal::watch(master)?;
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     lead_terminal_session(command.as_std_mut());
     let child = command.kill_on_drop(true).spawn()?;

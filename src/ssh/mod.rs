@@ -5,7 +5,7 @@
 //!                   │ exec "git-receive-pack 'shop'" ── Commands::git  ─┐
 //!                   │ exec "ps:scale shop web=2"     ── Commands::exec ─┤
 //!                   └──────────────── streams, signals, exit code ── child process
-//!  system's sshd ── `staithe ssh-command` ── control socket ── relay::serve ──┘
+//!  system's sshd ── `staithe ssh-command` ── control socket ── relay::open ───┘
 //! ```
 //!
 //! **Invariants.**

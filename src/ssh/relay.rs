@@ -1,229 +1,174 @@
 //! Sessions that come through the system's sshd: the control plane's end.
 //!
-//! `POST /api/v1/ssh/exec` with a [`RelayRequest`] is answered with `101 Switching Protocols`
-//! (`Upgrade: staithe-session`); then both sides send the frames of [`crate::wire::frames`].
+//! The forced command asks with `POST /api/v1/ssh/exec`; the API upgrades the connection and
+//! relays the streams of what is opened here.
 
-use std::sync::Arc;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
-use tokio_util::codec::{FramedRead, FramedWrite};
-use tokio_util::sync::CancellationToken;
+use tokio::process::{Child, Command};
 
 use super::connection::{Resolved, is_plain, may_set, resolve};
-use super::gate::{Gate, Input};
-use super::job::{self, Control, Ended, Gone, Manner, Sink};
 use super::{Commands, Refused};
 use crate::domain::Actor;
-use crate::sys::session::{GroupSignal, WindowSize};
-use crate::wire::frames::{Frame, FrameCodec};
+use crate::support::tasks;
+use crate::sys::pty;
+use crate::sys::session::{
+    GroupGuard, GroupSignal, WindowSize, lead_terminal_session, open_terminal, signal_group,
+};
+use crate::wire::ExecRequest;
 
-/// Frames on their way to the client: a quarter of a megabyte.
-const MAX_QUEUED: usize = 8;
-/// Signals that may wait for a child.
-const MAX_SIGNALS: usize = 16;
-
-/// What a forced command asks the control plane to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RelayRequest {
-    /// The fingerprint of the key that sshd let in, `SHA256:…`.
-    pub fingerprint: String,
-    /// `SSH_ORIGINAL_COMMAND`; empty when a shell was asked for.
-    pub command: String,
-    /// The terminal's size in lines and characters, where there is one.
-    pub terminal: Option<(u16, u16)>,
-    /// `TERM`, `LANG`, `LC_…`, `GIT_PROTOCOL`; others are ignored.
-    #[serde(default)]
-    pub environment: Vec<(String, String)>,
+/// Something to relay: a child and the other ends of its streams.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its standard input.
+    pub input: Option<OwnedFd>,
+    /// Its standard output, or its terminal.
+    pub output: OwnedFd,
+    /// Its standard error, unless it has a terminal.
+    pub errors: Option<OwnedFd>,
+    /// The child.
+    pub child: Relayed,
 }
 
-/// The body of `POST /api/v1/ssh/authorize`; answered with 204 when the key is known, else 404.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthorizeRequest {
-    /// `SHA256:…`.
-    pub fingerprint: String,
+/// A child that is relayed. Dropped before it has ended, it gets a hang-up, and is killed after
+/// the grace time; needs a runtime then.
+#[derive(Debug)]
+pub struct Relayed {
+    child: Option<Child>,
+    terminal: Option<OwnedFd>,
+    grace: Duration,
 }
 
-/// Runs what `request` asks for on behalf of `actor`, whom the caller has found by the
-/// fingerprint, over `stream`, which has been upgraded. Returns when the command has ended or the
-/// client has gone and the command had `grace` to end.
-pub async fn serve<C, S>(
-    stream: S,
+/// Why there is nothing to relay.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The request is not granted.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The command cannot be started.
+    #[error("the command cannot be started")]
+    Start(#[source] io::Error),
+}
+
+/// Starts what `request` asks for on behalf of `actor`. The child has `grace` to end after its
+/// client has gone.
+///
+/// # Errors
+/// The request is refused, or the child cannot be started.
+pub async fn open<C: Commands>(
     commands: &C,
     actor: &Actor,
-    request: RelayRequest,
+    request: ExecRequest,
     grace: Duration,
-) where
-    C: Commands,
-    S: AsyncRead + AsyncWrite + Send,
-{
-    let (reader, writer) = tokio::io::split(stream);
-    let (frames, queued) = mpsc::channel(MAX_QUEUED);
-    let (rows, columns) = request.terminal.unwrap_or((24, 80));
-    let (window, window_out) = watch::channel(WindowSize { rows, columns });
-    let (signals, signals_out) = mpsc::channel(MAX_SIGNALS);
-    let hang_up = CancellationToken::new();
-    let gate = Arc::new(Gate::default());
-    let input = Input::new(Arc::clone(&gate));
-    let client = Client { frames, gate: Arc::clone(&gate) };
-    let control = Control { signals: signals_out, window: window_out, hang_up: hang_up.clone() };
-    let receive = Receive { input: &input, gate: &gate, window, signals, hang_up: &hang_up };
-    let work = async {
-        let ended = work(commands, actor, request, grace, &input, control, &client).await;
-        client.finish(ended).await;
-        // The writer ends when nobody can queue any more.
-        drop(client);
-    };
-    let send = async {
-        if send(queued, writer).await.is_err() {
-            hang_up.cancel();
-        }
-    };
-    let respond = async { tokio::join!(work, send) };
-    // Cancel-safe: what is received after the work is done has no reader.
-    tokio::select! {
-        _ = respond => {}
-        () = receive.run(reader) => {}
-    }
-}
-
-async fn work<C: Commands>(
-    commands: &C,
-    actor: &Actor,
-    request: RelayRequest,
-    grace: Duration,
-    input: &Input,
-    control: Control,
-    client: &Client,
-) -> Ended {
-    let terminal = request.terminal.is_some();
+) -> Result<Opened, OpenError> {
+    let size = request.terminal.map(|size| WindowSize { rows: size.rows, columns: size.columns });
     let mut environment = request.environment;
     environment.retain(|(name, value)| (may_set(name) || name == "TERM") && is_plain(name, value));
-    let command = request.command.as_bytes();
-    match resolve(commands, actor, command, terminal, environment).await {
-        Ok(Resolved::Greeting(text)) => {
-            // Nobody is left to see it when this fails.
-            let _ = client.output(shown(&text, terminal)).await;
-            Ended::Code(0)
-        }
-        Ok(Resolved::Command { command, terminal }) => {
-            let manner = Manner { terminal, grace };
-            match job::run(command, manner, input, control, client).await {
-                Ok(ended) => ended,
-                Err(error) => {
-                    tracing::error!(%error, actor.name = %actor, "cannot run a session's command");
-                    let text = " !     the command cannot be started\n";
-                    let _ = client.errors(shown(text, terminal)).await;
-                    Ended::Code(1)
-                }
-            }
-        }
-        Err(Refused { message, exit_code }) => {
-            let _ = client.errors(shown(&format!(" !     {message}\n"), terminal)).await;
-            Ended::Code(exit_code)
+    let line = request.command.as_bytes();
+    match resolve(commands, actor, line, size.is_some(), environment).await? {
+        Resolved::Greeting(text) => greeting(&text, size.is_some()).map_err(OpenError::Start),
+        Resolved::Command { command, terminal } => {
+            let started = match size.filter(|_| terminal) {
+                Some(size) => start_in_terminal(command, size, grace),
+                None => start_with_pipes(command, grace),
+            };
+            started.map_err(OpenError::Start)
         }
     }
 }
 
-/// A client with a terminal has it in raw mode, where a line feed only goes down.
-fn shown(text: &str, terminal: bool) -> Bytes {
-    if terminal { text.replace('\n', "\r\n").into() } else { text.to_owned().into() }
+/// A text in a pipe, which holds it: a greeting is far below its 64 KiB (pipe(7)).
+fn greeting(text: &str, terminal: bool) -> io::Result<Opened> {
+    // A client with a terminal has it in raw mode, where a line feed only goes down.
+    let text = if terminal { text.replace('\n', "\r\n") } else { text.to_owned() };
+    let (reader, mut writer) = io::pipe()?;
+    let size = text.len().min(4096);
+    writer.write_all(&text.as_bytes()[..size])?;
+    let child = Relayed { child: None, terminal: None, grace: Duration::ZERO };
+    Ok(Opened { input: None, output: reader.into(), errors: None, child })
 }
 
-/// From the client.
-struct Receive<'a> {
-    input: &'a Input,
-    gate: &'a Gate,
-    window: watch::Sender<WindowSize>,
-    signals: mpsc::Sender<GroupSignal>,
-    hang_up: &'a CancellationToken,
+fn start_with_pipes(mut command: Command, grace: Duration) -> io::Result<Opened> {
+    let (stdin, input): (PipeReader, PipeWriter) = io::pipe()?;
+    let (output, stdout) = io::pipe()?;
+    let (errors, stderr) = io::pipe()?;
+    command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+    // Without the command, only the child holds its ends.
+    let child = command.spawn();
+    drop(command);
+    let child = Relayed { child: Some(child?), terminal: None, grace };
+    let errors = Some(errors.into());
+    Ok(Opened { input: Some(input.into()), output: output.into(), errors, child })
 }
 
-impl Receive<'_> {
-    /// Never returns: the end of the client ends the work, and that ends the session.
-    async fn run<R: AsyncRead>(self, reader: R) {
-        let mut frames = std::pin::pin!(FramedRead::new(reader, FrameCodec));
-        loop {
-            std::future::poll_fn(|context| self.gate.poll_open(context)).await;
-            match frames.next().await {
-                Some(Ok(frame)) => self.take(frame),
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "a relayed session broke");
-                    break;
-                }
-                None => break,
-            }
+fn start_in_terminal(
+    mut command: Command,
+    size: WindowSize,
+    grace: Duration,
+) -> io::Result<Opened> {
+    let (master, slave) = open_terminal(size)?;
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+    lead_terminal_session(command.as_std_mut());
+    let child = command.spawn();
+    drop(command);
+    let terminal = Some(master.try_clone()?);
+    let child = Relayed { child: Some(child?), terminal, grace };
+    Ok(Opened { input: Some(master.try_clone()?), output: master, errors: None, child })
+}
+
+impl Relayed {
+    /// Tells the terminal its new size in characters; nothing without a terminal.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
+        match &self.terminal {
+            Some(terminal) => pty::set_size(terminal.as_fd(), rows, columns),
+            None => Ok(()),
         }
-        self.hang_up.cancel();
-        std::future::pending().await
     }
 
-    fn take(&self, frame: Frame) {
-        match frame {
-            Frame::Stdin(data) if data.is_empty() => self.input.end(),
-            Frame::Stdin(data) => self.input.push(data),
-            Frame::Window { rows, columns } => {
-                self.window.send_replace(WindowSize { rows, columns });
-            }
-            Frame::Signal(number) => {
-                if let Some(signal) = GroupSignal::by_number(number) {
-                    // More signals than fit are as good as those that did.
-                    let _ = self.signals.try_send(signal);
-                }
-            }
-            // A client's mistake, and no harm.
-            Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exit(_) => {}
+    /// The child's exit code, 128 + n when signal n ended it. Ends what is left of its process
+    /// group. Cancel-safe.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn wait(&mut self) -> io::Result<i32> {
+        let Some(child) = &mut self.child else { return Ok(0) };
+        let group = child.id();
+        let status = child.wait().await?;
+        drop(group.map(GroupGuard::new));
+        self.child = None;
+        Ok(exit_code(status))
+    }
+}
+
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255)
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let Some(group) = child.id() else { return };
+        let guard = GroupGuard::new(group);
+        if let Err(error) = signal_group(group, GroupSignal::HangUp) {
+            tracing::debug!(%error, "cannot hang up on a session's processes");
         }
-    }
-}
-
-/// To the client.
-struct Client {
-    frames: mpsc::Sender<Frame>,
-    gate: Arc<Gate>,
-}
-
-impl Client {
-    async fn queue(&self, frame: Frame) -> Result<(), Gone> {
-        let _stalled = self.gate.stalled();
-        self.frames.send(frame).await.map_err(|_| Gone)
-    }
-
-    async fn finish(&self, ended: Ended) {
-        let code = match ended {
-            Ended::Code(code) => code,
-            Ended::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
+        let grace = self.grace;
+        let end = async move {
+            // Either way the guard kills what is left.
+            let _ = tokio::time::timeout(grace, child.wait()).await;
+            drop(guard);
+            let _ = child.wait().await;
         };
-        // The client may be gone, which is as good.
-        let _ = self.queue(Frame::Exit(code)).await;
+        // Nobody is left to own it; it ends after the grace time.
+        drop(tasks::spawn("ssh/hang-up", end));
     }
-}
-
-impl Sink for Client {
-    async fn output(&self, data: Bytes) -> Result<(), Gone> {
-        self.queue(Frame::Stdout(data)).await
-    }
-
-    async fn errors(&self, data: Bytes) -> Result<(), Gone> {
-        self.queue(Frame::Stderr(data)).await
-    }
-}
-
-async fn send<W: AsyncWrite>(
-    mut queued: mpsc::Receiver<Frame>,
-    writer: W,
-) -> Result<(), crate::wire::frames::FrameError> {
-    let mut frames = std::pin::pin!(FramedWrite::new(writer, FrameCodec));
-    while let Some(frame) = queued.recv().await {
-        frames.send(frame).await?;
-    }
-    frames.close().await
 }
 
 #[cfg(test)]

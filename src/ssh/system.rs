@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -21,16 +21,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use super::relay::{AuthorizeRequest, RelayRequest};
 use crate::support::tasks;
-use crate::sys::session::{RawMode, reader_is_gone, window_size};
+use crate::sys::session::reader_is_gone;
+use crate::sys::tty::{RawMode, window_size};
 use crate::wire::frames::{Frame, FrameCodec};
+use crate::wire::{
+    ACTOR_HEADER, API_PREFIX, ExecRequest, Problem, SESSION_PROTOCOL, SshKey, TerminalSize,
+};
 
 /// How long the control plane may take to answer; sshd's own patience is `LoginGraceTime`.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often we look whether sshd still takes our output: it sends no signal when a client without
 /// a terminal goes away.
 const WATCH: Duration = Duration::from_secs(1);
+/// The largest answer that is no stream: some thousand keys.
+const MAX_ANSWER: usize = 16 << 20;
 /// One read of the input; one frame.
 const CHUNK: usize = 32 * 1024;
 /// Frames on their way to the control plane.
@@ -53,8 +58,12 @@ enum Error {
     Request(#[source] hyper::Error),
     #[error("the control plane has not answered within {} s", ANSWER.as_secs())]
     Silent,
-    #[error("the control plane refused the session with status {0}")]
-    Refused(StatusCode),
+    #[error("the control plane's answer cannot be understood")]
+    Answer,
+    #[error("this key was removed")]
+    UnknownKey,
+    #[error("{}{}", .0.detail, .0.hint.as_ref().map(|hint| format!("\n !     {hint}")).unwrap_or_default())]
+    Refused(Box<Problem>),
     #[error("the control plane went away")]
     Lost,
 }
@@ -93,22 +102,14 @@ fn try_authorized_keys(
     control_socket: &Path,
     executable: &Path,
 ) -> Result<u8, Error> {
-    let usage = || Error::Usage("ssh-authorized-keys %u %t %k");
     let words: Vec<_> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let [_user, kind, key] = words[..] else { return Err(usage()) };
+    let [_user, kind, key] = words[..] else {
+        return Err(Error::Usage("ssh-authorized-keys %u %t %k"));
+    };
     let key = PublicKey::from_openssh(&format!("{kind} {key}")).map_err(Error::Key)?;
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let text = key.to_openssh().map_err(Error::Key)?;
-    let known = runtime()?.block_on(async {
-        let request = AuthorizeRequest { fingerprint: fingerprint.clone() };
-        let response = ask(control_socket, "/api/v1/ssh/authorize", &request, None).await?;
-        match response.status() {
-            StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
-            status => Err(Error::Refused(status)),
-        }
-    })?;
-    if known {
+    if runtime()?.block_on(owner(control_socket, &fingerprint))?.is_some() {
         let line = authorized_keys_line(executable, &fingerprint, &text);
         io::stdout().write_all(line.as_bytes()).map_err(Error::Start)?;
     }
@@ -132,63 +133,90 @@ fn try_forced_command(
     let fingerprint = fingerprint.ok_or(Error::Usage("ssh-command <fingerprint>"))?;
     let text = |name: &str| environment(name).and_then(|value| value.into_string().ok());
     let sent = ["TERM", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "GIT_PROTOCOL"];
-    let request = RelayRequest {
-        fingerprint: fingerprint.to_owned(),
+    let request = ExecRequest {
         command: text("SSH_ORIGINAL_COMMAND").unwrap_or_default(),
-        terminal: window_size(io::stdin().as_fd()).map(|size| (size.rows, size.columns)),
+        terminal: terminal_size(),
         environment: sent
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
             .collect(),
     };
     let runtime = runtime()?;
-    let result = runtime.block_on(relay(control_socket, request));
+    let result = runtime.block_on(async {
+        let owner = owner(control_socket, fingerprint).await?.ok_or(Error::UnknownKey)?;
+        relay(control_socket, &owner, request).await
+    });
     // A thread may be waiting for input that never comes.
     runtime.shutdown_background();
     result
+}
+
+fn terminal_size() -> Option<TerminalSize> {
+    let (columns, rows) = window_size(io::stdin().as_fd()).ok()?;
+    Some(TerminalSize { columns, rows })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)
 }
 
-/// Sends one request; with `upgrade`, asks for the connection to become that protocol's.
-async fn ask<B: serde::Serialize>(
+/// The name of the key's owner, or none when the key is not known (any more).
+async fn owner(control_socket: &Path, fingerprint: &str) -> Result<Option<String>, Error> {
+    let request = Request::get(format!("{API_PREFIX}/ssh-keys")).header(ACTOR_HEADER, "sshd");
+    let response = ask(control_socket, request, Bytes::new()).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let keys: Vec<SshKey> = read(response).await?;
+    Ok(keys.into_iter().find(|key| key.fingerprint == fingerprint).map(|key| key.name))
+}
+
+async fn refusal(response: Response<Incoming>) -> Error {
+    read(response).await.map_or_else(|error| error, |problem| Error::Refused(Box::new(problem)))
+}
+
+async fn read<T: serde::de::DeserializeOwned>(response: Response<Incoming>) -> Result<T, Error> {
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
+    let body = tokio::time::timeout(ANSWER, body).await.map_err(|_| Error::Silent)?;
+    let body = body.map_err(|_| Error::Answer)?.to_bytes();
+    serde_json::from_slice(&body).map_err(|_| Error::Answer)
+}
+
+async fn ask(
     control_socket: &Path,
-    path: &str,
-    body: &B,
-    upgrade: Option<&str>,
+    request: hyper::http::request::Builder,
+    body: Bytes,
 ) -> Result<Response<Incoming>, Error> {
     let stream = UnixStream::connect(control_socket).await.map_err(Error::Unreachable)?;
     let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = connected.map_err(Error::Request)?;
     // Its end is seen by the sender and by the streams; the process ends soon after.
     drop(tasks::spawn("ssh-command/connection", connection.with_upgrades()));
-    let body = serde_json::to_vec(body).map_err(|error| Error::Start(error.into()))?;
-    let mut request =
-        Request::post(path).header("host", "staithe").header("content-type", "application/json");
-    if let Some(protocol) = upgrade {
-        request = request.header("connection", "upgrade").header("upgrade", protocol);
-    }
     let request = request
-        .body(Full::new(Bytes::from(body)))
+        .header("host", "staithe")
+        .header("content-type", "application/json")
+        .body(Full::new(body))
         .map_err(|error| Error::Start(io::Error::other(error)))?;
     let response = tokio::time::timeout(ANSWER, sender.send_request(request)).await;
     response.map_err(|_| Error::Silent)?.map_err(Error::Request)
 }
 
-async fn relay(control_socket: &Path, request: RelayRequest) -> Result<u8, Error> {
-    let terminal = request.terminal.is_some();
-    let response =
-        ask(control_socket, "/api/v1/ssh/exec", &request, Some("staithe-session")).await?;
+async fn relay(control_socket: &Path, owner: &str, exec: ExecRequest) -> Result<u8, Error> {
+    let terminal = exec.terminal.is_some();
+    let body = serde_json::to_vec(&exec).map_err(|error| Error::Start(error.into()))?;
+    let request = Request::post(format!("{API_PREFIX}/ssh/exec"))
+        .header(ACTOR_HEADER, owner)
+        .header("connection", "upgrade")
+        .header("upgrade", SESSION_PROTOCOL);
+    let response = ask(control_socket, request, body.into()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Error::Refused(response.status()));
+        return Err(refusal(response).await);
     }
     let stream = hyper::upgrade::on(response).await.map_err(Error::Request)?;
     let (reader, writer) = tokio::io::split(TokioIo::new(stream));
     // Ours is only a pipe between two terminals: the one behind the control plane edits and echoes.
-    let _raw = terminal.then(|| RawMode::enter(io::stdin().as_fd())).transpose();
-    let _raw = _raw.map_err(Error::Start)?;
+    let raw = terminal.then(|| RawMode::enter(io::stdin().as_fd())).transpose();
+    let _raw = raw.map_err(Error::Start)?;
     let (frames, queued) = mpsc::channel(MAX_QUEUED);
     // All arms end the process, so that nothing of them is missed.
     tokio::select! {
@@ -255,7 +283,7 @@ async fn follow_window(frames: mpsc::Sender<Frame>, terminal: bool) -> Error {
         Err(error) => return Error::Start(error),
     };
     while changes.recv().await.is_some() {
-        if let Some(size) = window_size(io::stdin().as_fd()) {
+        if let Some(size) = terminal_size() {
             let frame = Frame::Window { rows: size.rows, columns: size.columns };
             if frames.send(frame).await.is_err() {
                 return Error::Lost;

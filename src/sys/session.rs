@@ -8,12 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, unlockpt};
+use nix::pty::posix_openpt;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
+
+use super::{fd, pty};
 
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,38 +105,38 @@ impl Drop for GroupGuard {
     }
 }
 
+/// A new pseudo-terminal: master and slave, both close-on-exec; see pty(7).
+///
+/// # Errors
+/// There are no terminals left, or no devpts.
+pub fn open_terminal(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    pty::unlock(master.as_fd())?;
+    let slave = pty::slave(master.as_fd())?;
+    pty::set_size(master.as_fd(), size.rows, size.columns)?;
+    Ok((master.into(), slave))
+}
+
 /// The master side of a pseudo-terminal, for asynchronous reading and writing.
 #[derive(Debug)]
 pub struct Terminal(AsyncFd<File>);
 
 impl Terminal {
-    /// A new pseudo-terminal and its slave side, both close-on-exec; see pty(7). Needs a runtime.
+    /// Takes the master. Needs a runtime.
     ///
     /// # Errors
-    /// There are no terminals left, or no devpts.
-    pub fn open(size: WindowSize) -> io::Result<(Self, OwnedFd)> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let master = posix_openpt(flags)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let slave = open_slave(master.as_fd())?;
-        let master = File::from(OwnedFd::from(master));
-        // SAFETY: the file owns an open descriptor and returns the same one for its whole life;
-        // it is private to this type, which never replaces or closes it before the registration
-        // ends.
-        let registered = unsafe { AsyncFd::register(master) };
-        let terminal = Self(registered.map_err(|error| error.into_parts().1)?);
-        terminal.resize(size)?;
-        Ok((terminal, slave))
+    /// It cannot be watched.
+    pub fn watch(master: OwnedFd) -> io::Result<Self> {
+        fd::set_nonblocking(master.as_fd())?;
+        fd::watch(master).map(Self)
     }
 
-    /// Tells the terminal its size; the foreground process group gets `SIGWINCH`. See
-    /// tty_ioctl(4).
+    /// Tells the terminal its size; the foreground process group gets `SIGWINCH`.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn resize(&self, size: WindowSize) -> io::Result<()> {
-        set_window_size(self.0.get_ref().as_fd(), size)
+        pty::set_size(self.0.get_ref().as_fd(), size.rows, size.columns)
     }
 
     /// Writes all of `data`, as if it were typed.
@@ -180,20 +181,6 @@ impl AsyncRead for &Terminal {
     }
 }
 
-/// `TIOCGPTPEER` (Linux 4.13) needs no path, so that it cannot be led to another terminal.
-fn open_slave(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: ioctl(2) with TIOCGPTPEER takes flags of open(2) by value and touches no memory of
-    // ours; the descriptor is borrowed, so open.
-    let descriptor = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
 /// Whether the other side of a socket will send nothing more, even where what it has sent is not
 /// read yet; see `POLLRDHUP` in poll(2).
 ///
@@ -221,60 +208,15 @@ fn poll(descriptor: BorrowedFd<'_>, events: i16) -> io::Result<i16> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(entry.revents) }
 }
 
-/// A terminal's size, or none where the descriptor is no terminal; see tty_ioctl(4).
-pub fn window_size(terminal: BorrowedFd<'_>) -> Option<WindowSize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ writes one winsize, which lives until the call returns; the descriptor is
-    // borrowed, so open.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    (result == 0).then_some(WindowSize { rows: size.ws_row, columns: size.ws_col })
-}
-
-/// A terminal in raw mode, in which it passes every byte on; as before when dropped.
-#[derive(Debug)]
-pub struct RawMode {
-    terminal: OwnedFd,
-    before: Termios,
-}
-
-impl RawMode {
-    /// Sets the mode; see cfmakeraw(3).
-    ///
-    /// # Errors
-    /// The descriptor is no terminal.
-    pub fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
-        let before = tcgetattr(terminal)?;
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(terminal, SetArg::TCSANOW, &raw)?;
-        Ok(Self { terminal: terminal.try_clone_to_owned()?, before })
-    }
-}
-
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        // The terminal may be gone, which is as good.
-        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
-    }
-}
-
-fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result<()> {
-    let size =
-        libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCSWINSZ reads one winsize, which lives until the call returns; the descriptor is
-    // borrowed, so open.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Makes the child the leader of a new session whose controlling terminal is its standard input,
 /// so that Control-C, changes of size and a hang-up reach it. See setsid(2), tty_ioctl(4).
 pub fn lead_terminal_session(command: &mut std::process::Command) {
     let enter = || {
         nix::unistd::setsid()?;
-        // SAFETY: TIOCSCTTY takes an integer by value and touches no memory of ours.
-        let result = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        // SAFETY: the closure runs in the child after its standard input was put in place, and
+        // nothing closes descriptor 0 while it is borrowed.
+        let stdin = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+        pty::make_controlling(stdin)
     };
     // SAFETY: the closure runs between fork(2) and exec(2) of a process that may have other
     // threads, where only async-signal-safe functions may be called: it makes two system calls,
@@ -294,7 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
-        let (terminal, slave) = Terminal::open(WindowSize { rows: 33, columns: 44 }).unwrap();
+        let (master, slave) = open_terminal(WindowSize { rows: 33, columns: 44 }).unwrap();
+        let terminal = Terminal::watch(master).unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "stty size; : </dev/tty && echo tty"]);
         command.stdin(slave.try_clone().unwrap()).stdout(slave).stderr(Stdio::null());

@@ -1,1 +1,1 @@
-//! Tests of relayed sessions over a pair of sockets.
+//! Tests of what a relayed session is made of.
