@@ -125,7 +125,9 @@ impl Config {
     pub fn load(path: &Path, required: bool, settings: &[String]) -> Result<Self, Error> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
+                String::new()
+            }
             Err(source) => return Err(Error::Read { path: path.into(), source }),
         };
         Self::parse(&text, &path.display().to_string(), settings)
@@ -133,7 +135,8 @@ impl Config {
 
     fn parse(text: &str, origin: &str, settings: &[String]) -> Result<Self, Error> {
         let syntax = |message: String| Error::Syntax { origin: origin.to_owned(), message };
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| syntax(error.to_string()))?;
+        let mut table: Table =
+            text.parse().map_err(|error: toml::de::Error| syntax(error.to_string()))?;
         for setting in settings {
             override_setting(&mut table, setting)?;
         }
@@ -163,7 +166,8 @@ impl Config {
         self.platform.data_dir = self.server.data_dir.clone();
         self.platform.run_dir = self.server.run_dir.clone();
         self.platform.build = self.build.clone();
-        self.platform.ssh_user = self.ssh.users.first().cloned().unwrap_or_else(|| "staithe".into());
+        self.platform.ssh_user =
+            self.ssh.users.first().cloned().unwrap_or_else(|| "staithe".into());
         self.platform.ssh_port = self.ssh.listen.first().map_or(22, std::net::SocketAddr::port);
     }
 
@@ -175,7 +179,11 @@ impl Config {
 
 /// Takes a section out of the table. Each of its keys is tried alone first, so that every problem
 /// is found and named, not only the first.
-fn section<T: DeserializeOwned + Default>(table: &mut Table, name: &str, problems: &mut Vec<String>) -> T {
+fn section<T: DeserializeOwned + Default>(
+    table: &mut Table,
+    name: &str,
+    problems: &mut Vec<String>,
+) -> T {
     let values = match table.remove(name) {
         None => return T::default(),
         Some(Value::Table(values)) => values,
@@ -231,9 +239,12 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_at_once_with_their_place() {
-        let text = "[server]\nshutdown_timeout_s = 'x'\ncolour = 1\n[git]\nowner_uid = -1\n[nope]\n";
+        let text =
+            "[server]\nshutdown_timeout_s = 'x'\ncolour = 1\n[git]\nowner_uid = -1\n[nope]\n";
         let error = Config::parse(text, "test", &[]).unwrap_err().to_string();
-        for place in ["4 problem", "server.shutdown_timeout_s:", "server.colour:", "git.owner_uid:", "nope:"] {
+        for place in
+            ["4 problem", "server.shutdown_timeout_s:", "server.colour:", "git.owner_uid:", "nope:"]
+        {
             assert!(error.contains(place), "{place} is missing in: {error}");
         }
     }

@@ -66,10 +66,11 @@ pub fn main(args: Args) -> ExitCode {
         Err(error) => return fail(&error),
     };
     start_logging(&config.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&error),
+        };
     match runtime.block_on(run(config, args.ephemeral)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,10 +99,11 @@ pub fn start_logging(log: &config::Log) {
 async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     prepare_directories(&config).context("prepare the directories")?;
     let platform = open(&config).await?;
-    let recovery = platform.recover().await.context("recover what an earlier control plane left")?;
+    let recovery =
+        platform.recover().await.context("recover what an earlier control plane left")?;
     tracing::info!(?recovery, "recovered");
     let (controller, shutdown) = shutdown::channel();
-    let doors = doors::Doors::new(&config, platform.clone())?;
+    let doors = doors::Doors::new(&config, platform.clone());
     let socket = bind_control_socket(&config)?;
     let ssh = ssh::Server::bind(
         config.ssh.clone(),
@@ -119,7 +121,8 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         })
     };
     let ssh = tasks::spawn("ssh", ssh.run(shutdown.clone()));
-    let housekeeping = tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));
+    let housekeeping =
+        tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));
     announce(&config, &platform, &addresses)?;
     wait_for_signal().await?;
     tracing::info!("draining");
@@ -171,7 +174,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
         ..container::Config::default()
     })
     .context("open the container runtime")?;
-    let network = network::Network::open(config.network.clone()).await.context("open the network")?;
+    let network =
+        network::Network::open(config.network.clone()).await.context("open the network")?;
     let repositories = git::Repositories::open(
         config.git.clone(),
         git::Places {
@@ -197,7 +201,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
 
 fn prepare_directories(config: &Config) -> std::io::Result<()> {
     let data = &config.server.data_dir;
-    let directory = |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    let directory =
+        |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     // Hooks and the proxy have users of their own and pass through; secrets below are 0700.
     directory(data, 0o755)?;
     directory(&config.server.run_dir, 0o755)?;
@@ -236,7 +241,8 @@ fn bind_control_socket(config: &Config) -> anyhow::Result<UnixListener> {
 
 /// Says where everything is, in the log and in a file that scripts may wait for.
 fn announce(config: &Config, platform: &Platform, ssh: &[String]) -> anyhow::Result<()> {
-    let http: Vec<String> = platform.proxy.listening()?.listen.iter().map(ToString::to_string).collect();
+    let http: Vec<String> =
+        platform.proxy.listening()?.listen.iter().map(ToString::to_string).collect();
     tracing::info!(http = http.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
     let state = serde_json::json!({ "pid": std::process::id(), "http": http, "ssh": ssh });
     let path = config.server.run_dir.join("serving.json");

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use staithe::{cli, container, daemon, git, proxy, ssh};
+use staithe::{daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let rest = arguments.get(2..).unwrap_or_default();
     match arguments.get(1).and_then(|role| role.to_str()) {
-        Some("container-monitor") => container::monitor::main(),
-        Some("container-exec") => container::exec::main(),
         Some("serve") => match daemon::Args::try_parse_from(&arguments[1..]) {
             Ok(args) => daemon::main(args),
             Err(error) => usage(&error),
@@ -26,19 +24,21 @@ fn main() -> ExitCode {
         Some("ssh-command") => {
             ssh::system::forced_command(rest, |name| std::env::var_os(name), &control_socket())
         }
-        _ => cli::main(arguments),
+        _ => ExitCode::from(2),
     }
 }
 
 /// `staithe proxy`: started and told its settings by the control plane.
 fn proxy_role(arguments: &[OsString]) -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let result = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())
-        .and_then(|args| proxy::main(&args));
-    match result {
+    let run = || -> anyhow::Result<()> {
+        let args = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())?;
+        Ok(proxy::main(&args)?)
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", staithe::support::report(&error));
+            tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }

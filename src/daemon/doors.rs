@@ -1,19 +1,20 @@
 //! What the SSH server asks of the platform: whose key is whose, and what a request runs.
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::api::{Boxed, Client, Shell};
+use crate::api::{Process, Remote, Shell};
 use crate::config::Config;
 use crate::domain::{Actor, AppName};
 use crate::git::{Service, Session};
 use crate::platform::{Error, Kind, Platform};
-use crate::ssh::{Access, Commands, ExecRequest, GitRequest, GitService, Refused};
+use crate::ssh::{Access, Commands, ExecRequest, GitRequest, GitService, Refused, relay};
 use crate::support::report;
-use crate::wire::RelayRequest;
 
 /// Dokku's exit code for an app that does not exist.
 const EXIT_NO_APP: u8 = 20;
@@ -33,16 +34,15 @@ struct Inner {
 }
 
 impl Doors {
-    pub(super) fn new(config: &Config, platform: Platform) -> anyhow::Result<Self> {
-        let system_user = config.ssh.system_user.as_deref().map(crate::sys::credentials::user_id).transpose()?;
-        Ok(Self(Arc::new(Inner {
+    pub(super) fn new(config: &Config, platform: Platform) -> Self {
+        Self(Arc::new(Inner {
             platform,
             executable: config.server.data_dir.join("bin").join("staithe"),
             control_socket: config.control_socket(),
             owner: (config.git.owner_uid, config.git.owner_gid),
-            system_user,
+            system_user: config.ssh.system_uid,
             grace: Duration::from_secs(config.ssh.hang_up_grace_secs),
-        })))
+        }))
     }
 
     /// The users that may act for the person they name: our own children, and the account of the
@@ -108,7 +108,12 @@ impl Commands for Doors {
 
 impl Doors {
     /// The first push makes the app; nothing else does.
-    async fn ensure_app(&self, actor: &Actor, name: &AppName, service: Service) -> Result<(), Refused> {
+    async fn ensure_app(
+        &self,
+        actor: &Actor,
+        name: &AppName,
+        service: Service,
+    ) -> Result<(), Refused> {
         let platform = &self.0.platform;
         let result = match platform.app(name).await {
             Err(error) if error.kind() == Kind::NotFound && service == Service::ReceivePack => {
@@ -127,11 +132,49 @@ fn refused(error: &Error) -> Refused {
 }
 
 impl Shell for Doors {
-    fn authorize<'a>(&'a self, fingerprint: &'a str) -> Boxed<'a, Option<Actor>> {
-        Box::pin(Access::authorize(self, fingerprint))
+    fn open<'a>(
+        &'a self,
+        actor: &'a Actor,
+        request: crate::wire::ExecRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Remote, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let opened =
+                relay::open(self, actor, request, self.0.grace).await.map_err(|error| {
+                    let kind = if matches!(error, relay::OpenError::Refused(_)) {
+                        Kind::Denied
+                    } else {
+                        Kind::Internal
+                    };
+                    Error::new(kind, error.to_string())
+                })?;
+            let process = Box::new(Relay(opened.child));
+            Ok(Remote {
+                input: opened.input,
+                output: opened.output,
+                errors: opened.errors,
+                process,
+            })
+        })
+    }
+}
+
+/// A child of the SSH server's, as the API relays it.
+struct Relay(relay::Relayed);
+
+impl Process for Relay {
+    fn resize(&self, columns: u16, rows: u16) -> Result<(), Error> {
+        let resized = self.0.resize(columns, rows);
+        resized.map_err(|error| {
+            Error::new(Kind::Internal, "the terminal cannot be resized").because(error)
+        })
     }
 
-    fn serve<'a>(&'a self, actor: &'a Actor, request: RelayRequest, client: Client) -> Boxed<'a, ()> {
-        Box::pin(crate::ssh::relay::serve(client, self, actor, request, self.0.grace))
+    fn wait(&mut self) -> Pin<Box<dyn Future<Output = Result<i32, Error>> + Send + '_>> {
+        Box::pin(async move {
+            let ended = self.0.wait().await;
+            ended.map_err(|error| {
+                Error::new(Kind::Internal, "the command's end cannot be learned").because(error)
+            })
+        })
     }
 }

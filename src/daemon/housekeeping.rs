@@ -35,6 +35,8 @@ async fn repair_network(platform: &Platform) {
     match platform.network.repair().await {
         Ok(false) => {}
         Ok(true) => tracing::warn!("the firewall table was gone and has been loaded again"),
-        Err(error) => tracing::error!(error = report(&error), "cannot look after the firewall table"),
+        Err(error) => {
+            tracing::error!(error = report(&error), "cannot look after the firewall table")
+        }
     }
 }

@@ -358,7 +358,7 @@ impl Network {
     ///
     /// # Errors
     /// The first removal that failed; the others are tried all the same.
-    pub async fn close(self) -> Result<()> {
+    pub async fn close(&self) -> Result<()> {
         let prefix = self.config.prefix.clone();
         let links = on_host("close", move |host| {
             let links = link::list(host, &prefix)?;

@@ -79,7 +79,11 @@ impl Platform {
         }
         let stops = containers.iter().map(|container| async {
             if let Err(error) = self.runtime.stop(&container.id, Signal::TERM, TAKE_DOWN).await {
-                tracing::error!(container = container.id, error = report(&error), "cannot stop a container");
+                tracing::error!(
+                    container = container.id,
+                    error = report(&error),
+                    "cannot stop a container"
+                );
             }
             self.clean_up(&container.id).await;
         });
