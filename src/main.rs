@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use staithe::{daemon, git, proxy, ssh};
+use staithe::{cli, daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Some("ssh-command") => {
             ssh::system::forced_command(rest, |name| std::env::var_os(name), &control_socket())
         }
-        _ => ExitCode::from(2),
+        _ => cli::main(arguments.into_iter().skip(1)),
     }
 }
 
