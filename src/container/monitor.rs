@@ -6,12 +6,11 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::io::Stdio;
 use super::launch::{self, Streams};
 use super::log::{self, Log, Stream};
 use super::pid::ProcessId;
@@ -53,8 +52,11 @@ pub fn main() -> ExitCode {
 
 /// Stdin, moved away from the number that init's own streams will need.
 pub(super) fn take_control() -> io::Result<OwnedFd> {
-    let control = process::inherited(0)?.try_clone()?;
+    let stdin = process::inherited(0)?;
+    let control = stdin.try_clone()?;
     launch::forget_stdin()?;
+    // Stays open: it is /dev/null now.
+    let _ = stdin.into_raw_fd();
     Ok(control)
 }
 
