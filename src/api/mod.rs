@@ -34,4 +34,5 @@ mod stream;
 mod system;
 
 pub use server::{Config, serve};
+pub use session::{Process, Remote};
 pub use ssh::Shell;

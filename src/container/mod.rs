@@ -18,10 +18,12 @@
 //! Nothing made for a container (process, cgroup, mount, directory) remains after
 //! [`Runtime::delete`], except the caller's `rootfs.upper`.
 
+mod cgroup;
 mod config;
 mod error;
 mod io;
 mod runtime;
+mod seccomp;
 mod spec;
 mod state;
 

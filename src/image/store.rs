@@ -66,6 +66,11 @@ impl ImageStore {
         unimplemented!()
     }
 
+    /// The layer, if the store has it.
+    pub fn layer(&self, _digest: &Digest) -> Option<Layer> {
+        unimplemented!()
+    }
+
     /// The snapshot's directory. Read-only for everybody: changing it corrupts the store.
     pub fn layer_path(&self, _digest: &Digest) -> PathBuf {
         unimplemented!()

@@ -6,8 +6,11 @@
 pub mod credentials;
 pub mod fd;
 pub mod fs;
+pub mod handover;
 pub mod mount;
 pub mod namespace;
+pub mod netns;
+pub mod path;
 pub mod process;
 pub mod pty;
 pub mod session;

@@ -1,13 +1,20 @@
 //! Sessions, process groups and their terminals.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, unlockpt};
+use nix::pty::posix_openpt;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+
+use super::{fd, pty};
 
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,20 @@ pub enum GroupSignal {
 }
 
 impl GroupSignal {
+    /// The signal with this number of signal(7), if it is one of these.
+    pub fn by_number(number: u8) -> Option<Self> {
+        let all = [
+            Self::HangUp,
+            Self::Interrupt,
+            Self::Quit,
+            Self::Terminate,
+            Self::Kill,
+            Self::User1,
+            Self::User2,
+        ];
+        all.into_iter().find(|signal| i32::from(number) == signal.signal() as i32)
+    }
+
     fn signal(self) -> Signal {
         match self {
             Self::HangUp => Signal::SIGHUP,
@@ -89,41 +110,102 @@ impl Drop for GroupGuard {
 /// # Errors
 /// There are no terminals left, or no devpts.
 pub fn open_terminal(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let master = posix_openpt(flags)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let slave = open_slave(master.as_fd())?;
-    let master = OwnedFd::from(master);
-    set_window_size(master.as_fd(), size)?;
-    Ok((master, slave))
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    pty::unlock(master.as_fd())?;
+    let slave = pty::slave(master.as_fd())?;
+    pty::set_size(master.as_fd(), size.rows, size.columns)?;
+    Ok((master.into(), slave))
 }
 
-/// `TIOCGPTPEER` (Linux 4.13) needs no path, so that it cannot be led to another terminal.
-fn open_slave(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: ioctl(2) with TIOCGPTPEER takes flags of open(2) by value and touches no memory of
-    // ours; the descriptor is borrowed, so open.
-    let descriptor = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
+/// The master side of a pseudo-terminal, for asynchronous reading and writing.
+#[derive(Debug)]
+pub struct Terminal(AsyncFd<File>);
+
+impl Terminal {
+    /// Takes the master. Needs a runtime.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn watch(master: OwnedFd) -> io::Result<Self> {
+        fd::set_nonblocking(master.as_fd())?;
+        fd::watch(master).map(Self)
     }
-    // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+
+    /// Tells the terminal its size; the foreground process group gets `SIGWINCH`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+        pty::set_size(self.0.get_ref().as_fd(), size.rows, size.columns)
+    }
+
+    /// Writes all of `data`, as if it were typed.
+    ///
+    /// # Errors
+    /// The slave side is gone.
+    ///
+    /// # Cancellation
+    /// Dropped, a part may have been written.
+    pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = self.0.async_io(Interest::WRITABLE, |mut file| file.write(data)).await?;
+            data = data.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
-/// Tells a terminal its size; the foreground process group gets `SIGWINCH`. See tty_ioctl(4).
+/// Linux says `EIO` when the last slave is closed; that is the end, not a failure.
+impl AsyncRead for &Terminal {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let read = ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled()));
+            match read {
+                Ok(Ok(count)) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => {
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                // Not ready after all; the flag is cleared.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether the other side of a socket will send nothing more, even where what it has sent is not
+/// read yet; see `POLLRDHUP` in poll(2).
 ///
 /// # Errors
-/// The descriptor is no terminal.
-pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result<()> {
-    let size =
-        libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCSWINSZ reads one winsize, which lives until the call returns; the descriptor is
-    // borrowed, so open.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// The descriptor cannot be polled.
+pub fn peer_has_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let found = poll(socket, libc::POLLRDHUP)?;
+    Ok(found & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0)
+}
+
+/// Whether nobody can read any more what is written to a pipe, a socket or a terminal; see
+/// `POLLERR` and `POLLHUP` in poll(2).
+///
+/// # Errors
+/// The descriptor cannot be polled.
+pub fn reader_is_gone(output: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(poll(output, 0)? & (libc::POLLHUP | libc::POLLERR) != 0)
+}
+
+fn poll(descriptor: BorrowedFd<'_>, events: i16) -> io::Result<i16> {
+    let mut entry = libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 };
+    // SAFETY: poll(2) writes to the one pollfd it is given, which lives until the call returns;
+    // with a timeout of zero it does not block.
+    let result = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(entry.revents) }
 }
 
 /// Makes the child the leader of a new session whose controlling terminal is its standard input,
@@ -131,9 +213,10 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result
 pub fn lead_terminal_session(command: &mut std::process::Command) {
     let enter = || {
         nix::unistd::setsid()?;
-        // SAFETY: TIOCSCTTY takes an integer by value and touches no memory of ours.
-        let result = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        // SAFETY: the closure runs in the child after its standard input was put in place, and
+        // nothing closes descriptor 0 while it is borrowed.
+        let stdin = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+        pty::make_controlling(stdin)
     };
     // SAFETY: the closure runs between fork(2) and exec(2) of a process that may have other
     // threads, where only async-signal-safe functions may be called: it makes two system calls,
@@ -145,28 +228,26 @@ pub fn lead_terminal_session(command: &mut std::process::Command) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::process::{Command, Stdio};
+
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
-    #[test]
-    fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
+    #[tokio::test]
+    async fn a_terminal_session_has_its_size_and_a_controlling_terminal() {
         let (master, slave) = open_terminal(WindowSize { rows: 33, columns: 44 }).unwrap();
+        let terminal = Terminal::watch(master).unwrap();
         let mut command = Command::new("/bin/sh");
-        command.args([
-            "-c",
-            "stty size; ps -o tty= -p $$ >/dev/null; test -c /dev/tty && : </dev/tty && echo tty",
-        ]);
+        command.args(["-c", "stty size; : </dev/tty && echo tty"]);
         command.stdin(slave.try_clone().unwrap()).stdout(slave).stderr(Stdio::null());
         lead_terminal_session(&mut command);
         let mut child = command.spawn().unwrap();
         drop(command);
-        let mut output = Vec::new();
-        // EIO is how Linux says that the last slave is closed.
-        let _ = std::fs::File::from(master).read_to_end(&mut output);
+        let mut output = String::new();
+        (&terminal).read_to_string(&mut output).await.unwrap();
         assert!(child.wait().unwrap().success());
-        assert_eq!(String::from_utf8(output).unwrap(), "33 44\r\ntty\r\n");
+        assert_eq!(output, "33 44\r\ntty\r\n");
     }
 
     #[test]

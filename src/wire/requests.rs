@@ -220,9 +220,9 @@ pub struct ExecRequest {
     /// A terminal of this size, or pipes.
     #[serde(default)]
     pub terminal: Option<TerminalSize>,
-    /// `GIT_PROTOCOL` (git(1)).
+    /// `TERM`, `LANG`, `LC_…` and `GIT_PROTOCOL` (git(1)) of the client; others are ignored.
     #[serde(default)]
-    pub git_protocol: Option<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 /// A terminal's size in characters.
