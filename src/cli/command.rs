@@ -149,12 +149,7 @@ pub(super) fn usage(command: &clap::Command, name: &str) -> String {
     let mut usage = name.to_owned();
     for option in command.get_opts().filter(|option| is_own(option)) {
         let long = option.get_long().unwrap_or_default();
-        let values = if option.get_action().takes_values() {
-            format!(" <{}>", value_name(option))
-        } else {
-            String::new()
-        };
-        usage.push_str(&format!(" [--{long}{values}]"));
+        usage.push_str(&format!(" [--{long}{}]", value(option)));
     }
     for positional in command.get_positionals() {
         let name = value_name(positional);
@@ -173,9 +168,22 @@ pub(super) fn is_own(option: &clap::Arg) -> bool {
     !option.is_hide_set() && !option.is_global_set() && option.get_long() != Some("help")
 }
 
+/// What follows an option: nothing, ` <num>` or, of a few words, ` stdout|json`.
+pub(super) fn value(option: &clap::Arg) -> String {
+    let takes_value = option.get_action().takes_values();
+    let words = option.get_possible_values();
+    let words: Vec<_> = words.iter().map(clap::builder::PossibleValue::get_name).collect();
+    match (takes_value, words.len()) {
+        (false, _) => String::new(),
+        (true, 0) => format!(" <{}>", value_name(option)),
+        (true, _) => format!(" {}", words.join("|")),
+    }
+}
+
 /// What stands for an argument's value: `app`.
-pub(super) fn value_name(argument: &clap::Arg) -> String {
+fn value_name(argument: &clap::Arg) -> String {
     match argument.get_value_names() {
+        Some([name, ..]) if name.contains('=') => name.to_string(),
         Some([name, ..]) => name.to_lowercase().replace('_', "-"),
         _ => argument.get_id().as_str().replace('_', "-"),
     }

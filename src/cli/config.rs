@@ -76,7 +76,7 @@ pub(super) struct Set {
     #[command(flatten)]
     app: AppArg,
     /// `KEY=value`, one or more
-    #[arg(required = true, value_name = "KEY=VALUE")]
+    #[arg(required = true, value_name = "KEY=value")]
     pairs: Vec<String>,
     /// The values are in base64
     #[arg(long)]

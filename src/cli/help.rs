@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Args, Command};
 
-use super::command::{self, Entry, entries, is_own, usage, value_name};
+use super::command::{self, Entry, entries, is_own, usage, value};
 use super::context::Context;
 use super::exit::Failure;
 
@@ -134,10 +134,7 @@ fn markdown_entry(entry: &Entry<'_>) -> String {
     for option in entry.command.get_arguments().filter(|option| is_own(option)) {
         let Some(long) = option.get_long() else { continue };
         let short = option.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
-        let value = match option.get_action().takes_values() {
-            true => format!(" <{}>", value_name(option)),
-            false => String::new(),
-        };
+        let value = value(option);
         let help = option.get_help().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, "  - `{short}--{long}{value}`: {help}");
     }
@@ -190,7 +187,7 @@ mod tests {
         let group = about(&tree, "ps").unwrap();
         assert!(group.starts_with("Processes\n  ps:scale "), "{group}");
         let page = about(&tree, "ps:scale").unwrap();
-        assert!(page.contains("Usage: staithe ps:scale [--format <format>] <app>"), "{page}");
+        assert!(page.contains("Usage: staithe ps:scale [--format stdout|json] <app>"), "{page}");
         assert!(about(&tree, "ps:nope").is_err());
         assert!(about(&tree, "nope").is_err());
     }

@@ -34,7 +34,7 @@ pub(super) struct Scale {
     #[command(flatten)]
     app: AppArg,
     /// `web=2`, any number of them; none: show the counts
-    #[arg(value_name = "TYPE=COUNT")]
+    #[arg(value_name = "type=count")]
     counts: Vec<String>,
     #[command(flatten)]
     format: FormatArg,

@@ -19,7 +19,7 @@ const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// A var for this command only: `KEY=value`
-    #[arg(long, short, value_name = "KEY=VALUE")]
+    #[arg(long, short, value_name = "KEY=value")]
     env: Vec<String>,
     /// Uses pipes even if there is a terminal
     #[arg(long)]
