@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::backoff::Backoff;
 use crate::support::{report, tasks};
 
-use super::process::{DIRECTORY, remove_run_files};
+use super::process::remove_run_files;
 use super::protocol::LISTENER_FILE_NAME;
 use super::{Config, Drained, Error, ListenerFile, ProxyArgs, ProxyHandle, RouteTable};
 
@@ -40,7 +40,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// For a process whose socket has closed to end by itself, before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the proxy says of itself goes here; set aside before a start when larger than this.
+/// What the proxy says of itself goes here, under the data directory: not into its own directory,
+/// where a proxy that was taken over could put a link for us to write through. Set aside before a
+/// start when larger than this.
+const LOG_DIRECTORY: &str = "logs";
 const LOG_NAME: &str = "proxy.log";
 const MAX_LOG: u64 = 4 * 1024 * 1024;
 
@@ -54,7 +57,7 @@ pub struct SupervisorSpec {
     pub program: PathBuf,
     /// Exists; holds `proxy.sock` and `proxy.json`.
     pub run_dir: PathBuf,
-    /// `proxy/` in it holds the routes and logs.
+    /// `proxy/` in it holds the routes and the access log, `logs/` what the proxy says of itself.
     pub data_dir: PathBuf,
     /// The settings.
     pub config: Config,
@@ -283,7 +286,7 @@ impl Life {
 /// Starts a process and waits until it answers.
 async fn start(spec: &SupervisorSpec) -> Result<(ProxyHandle, Child), Error> {
     let spawn_error = |source| Error::Spawn { program: spec.program.clone(), source };
-    let directory = spec.data_dir.join(DIRECTORY);
+    let directory = spec.data_dir.join(LOG_DIRECTORY);
     let mut log = open_log(&directory).map_err(spawn_error)?;
     let log_start = log.seek(SeekFrom::End(0)).map_err(spawn_error)?;
     let args = ProxyArgs {
