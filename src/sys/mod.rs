@@ -11,4 +11,3 @@ pub mod namespace;
 pub mod path;
 pub mod process;
 pub mod pty;
-pub mod socket;

@@ -181,11 +181,11 @@ async fn an_answer_that_is_cut_off_is_never_made_whole() {
         let mut client = world.client().await;
         client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
         let head = client.answer_head().await;
-        let rest = client.rest().await;
         // What was found broken before anything was passed on can still be said.
         if path == "/broken" && head.starts_with("HTTP/1.1 502 ") {
             continue;
         }
+        let rest = client.rest().await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         assert!(!rest.ends_with(b"0\r\n\r\n"), "{path}");
         assert!(rest.len() <= 10, "{path}: {rest:?}");

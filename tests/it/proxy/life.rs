@@ -51,7 +51,7 @@ async fn a_proxy_outlives_its_control_plane_and_is_adopted_by_the_next() {
     let address = world.address;
     let mut client = Client::connect(address).await;
     // As `kill -9` of the control plane: its connection closes, nobody watches any more.
-    let World { supervisor, _directory: directory, .. } = world;
+    let World { supervisor, directory, .. } = world;
     drop(supervisor);
     client.send(GET).await;
     assert_eq!(client.answer().await.text(), "hello");
@@ -105,7 +105,7 @@ async fn sigterm_lets_requests_end_and_leaves_idle_clients() {
     })
     .await;
     // Its port may be anyone's once it is gone, so nobody is to start it again.
-    let World { supervisor, _directory: directory, .. } = world;
+    let World { supervisor, directory, .. } = world;
     drop(supervisor);
     signal(handle.pid(), "-TERM");
     assert_eq!(idle.rest().await, b"");

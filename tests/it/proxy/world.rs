@@ -23,7 +23,8 @@ pub(super) struct World {
     pub(super) spec: SupervisorSpec,
     pub(super) address: SocketAddr,
     version: AtomicU64,
-    pub(super) _directory: tempfile::TempDir,
+    /// Dropped after the supervisor.
+    pub(super) directory: Directory,
 }
 
 impl World {
@@ -32,19 +33,19 @@ impl World {
     }
 
     pub(super) async fn start_with(config: Config) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let run_dir = directory.path().join("run");
+        let directory = Directory(tempfile::tempdir().unwrap());
+        let run_dir = directory.0.path().join("run");
         std::fs::create_dir(&run_dir).unwrap();
         let config = Config { http_listen: vec!["127.0.0.1:0".parse().unwrap()], ..config };
         let spec = SupervisorSpec {
             program: PathBuf::from(env!("CARGO_BIN_EXE_staithe")),
             run_dir,
-            data_dir: directory.path().join("data"),
+            data_dir: directory.0.path().join("data"),
             config,
         };
         let supervisor = Supervisor::ensure_running(spec.clone()).await.unwrap();
         let address = supervisor.listening().unwrap().listen[0];
-        Self { supervisor, spec, address, version: AtomicU64::new(0), _directory: directory }
+        Self { supervisor, spec, address, version: AtomicU64::new(0), directory }
     }
 
     /// Routes each domain to its state.
@@ -89,6 +90,22 @@ impl World {
     pub(super) async fn end(self) {
         self.supervisor.stop(Duration::from_millis(100)).await.unwrap();
         assert_eq!(std::fs::read_dir(&self.spec.run_dir).unwrap().count(), 0);
+    }
+}
+
+/// The directory of a proxy; a test that fails must not leave its process behind.
+pub(super) struct Directory(tempfile::TempDir);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let Ok(json) = std::fs::read(self.0.path().join("run/proxy.json")) else { return };
+        let file: staithe::proxy::ListenerFile = serde_json::from_slice(&json).unwrap();
+        // The process may be gone and its number another's.
+        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", file.pid));
+        if command.is_ok_and(|command| command.contains(self.0.path().to_str().unwrap())) {
+            let kill = ["-KILL", &file.pid.to_string()];
+            std::process::Command::new("kill").args(kill).status().unwrap();
+        }
     }
 }
 
