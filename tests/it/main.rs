@@ -2,3 +2,6 @@
 
 mod container;
 mod image;
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
+
+mod proxy;
