@@ -1,1 +1,2 @@
 //! The one integration binary: drives the real daemon over git, SSH and HTTP.
+mod build;
