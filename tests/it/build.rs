@@ -165,11 +165,10 @@ impl LayerSink for DirSink {
     }
 
     fn is_opaque(&self, dir: &Path) -> io::Result<bool> {
-        let output = Command::new("getfattr")
-            .args(["--absolute-names", "--only-values", "-n", "trusted.overlay.opaque"])
-            .arg(dir)
-            .output()?;
-        Ok(output.stdout == b"y")
+        let script = "import os, sys\ntry: print(os.getxattr(sys.argv[1], 'trusted.overlay.opaque'))\n\
+                      except OSError: pass";
+        let output = Command::new("python3").args(["-c", script]).arg(dir).output()?;
+        Ok(output.stdout == b"b'y'\n")
     }
 }
 

@@ -67,6 +67,13 @@ class Layer:
 
 
 def write(path, text):
+    """Writes a file unless it is so already: a write would make a restored layer a changed one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return
+    except (OSError, ValueError):
+        pass
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
