@@ -5,3 +5,4 @@ mod image;
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 
 mod proxy;
+mod build;
