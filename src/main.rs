@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use staithe::{daemon, git, proxy, ssh};
+use staithe::{cli, container, daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let rest = arguments.get(2..).unwrap_or_default();
     match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("container-monitor") => container::monitor::main(),
+        Some("container-exec") => container::exec::main(),
         Some("serve") => match daemon::Args::try_parse_from(&arguments[1..]) {
             Ok(args) => daemon::main(args),
             Err(error) => usage(&error),
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
         Some("ssh-command") => {
             ssh::system::forced_command(rest, |name| std::env::var_os(name), &control_socket())
         }
-        _ => ExitCode::from(2),
+        _ => cli::main(arguments.into_iter().skip(1)),
     }
 }
 

@@ -53,7 +53,7 @@ impl Sandbox for BuildContainer {
         };
         if result.is_err() {
             // A step that cannot be killed dies with its container.
-            let _ = handle.kill().await;
+            let _ = handle.kill();
         }
         Ok(step_exit(&result?))
     }

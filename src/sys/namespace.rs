@@ -10,6 +10,8 @@ use nix::sched::CloneFlags;
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// None.
+    pub const NONE: Self = Self(0);
     /// User and group ids, capabilities.
     pub const USER: Self = Self(libc::CLONE_NEWUSER.cast_unsigned() as u64);
     /// Mounts.
