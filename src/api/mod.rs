@@ -36,3 +36,6 @@ mod system;
 pub use server::{Config, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;
+
+#[cfg(test)]
+mod tests;

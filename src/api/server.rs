@@ -69,7 +69,7 @@ pub async fn serve(
     sessions.finished().await;
 }
 
-async fn serve_router(
+pub(super) async fn serve_router(
     listener: UnixListener,
     config: &Config,
     router: Router,

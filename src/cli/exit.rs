@@ -5,11 +5,9 @@ use std::process::ExitCode;
 
 use crate::wire::{Kind, Problem};
 
-/// Exit codes. 20 is Dokku's for an app that does not exist; scripts test for it.
+/// Exit codes beside 0. 20 is Dokku's for an app that does not exist; scripts test for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// Done.
-    Success = 0,
     /// It was tried and failed.
     Failed = 1,
     /// The command line is wrong.
