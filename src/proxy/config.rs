@@ -1,5 +1,6 @@
 //! The operator's settings of the proxy, and the arguments of its process.
 
+use std::ffi::OsString;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -82,7 +83,7 @@ impl Default for Config {
 }
 
 /// What `staithe proxy` is started with: `--run-dir`, `--data-dir` and `--config`, the [`Config`]
-/// as JSON. The config comes from the control plane and so needs no defaults of its own here.
+/// as JSON, which comes from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyArgs {
     /// Holds `proxy.sock` and `proxy.json`.
@@ -91,4 +92,90 @@ pub struct ProxyArgs {
     pub data_dir: PathBuf,
     /// The settings.
     pub config: Config,
+}
+
+/// Why arguments are not those of a proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum ArgsError {
+    /// One that is not known.
+    #[error("unknown argument `{}`; expected --run-dir, --data-dir, --config", .0.display())]
+    Unknown(OsString),
+    /// One without its value, or that is missing altogether.
+    #[error("`{0}` needs a value")]
+    Missing(&'static str),
+    /// A config that is not one.
+    #[error("read --config")]
+    Config {
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+impl ProxyArgs {
+    /// The arguments that [`ProxyArgs::from_arguments`] reads.
+    pub fn to_arguments(&self) -> Vec<OsString> {
+        // A struct of numbers, texts and lists, which always has a JSON form.
+        let config = serde_json::to_string(&self.config).unwrap_or_default();
+        vec![
+            "--run-dir".into(),
+            self.run_dir.clone().into(),
+            "--data-dir".into(),
+            self.data_dir.clone().into(),
+            "--config".into(),
+            config.into(),
+        ]
+    }
+
+    /// Reads the arguments after `proxy`. Without `--config`, the defaults.
+    ///
+    /// # Errors
+    /// The first argument that is wrong.
+    pub fn from_arguments(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, ArgsError> {
+        let (mut run_dir, mut data_dir, mut config) = (None, None, Config::default());
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = |name| arguments.next().ok_or(ArgsError::Missing(name));
+            match argument.to_str() {
+                Some("--run-dir") => run_dir = Some(value("--run-dir")?.into()),
+                Some("--data-dir") => data_dir = Some(value("--data-dir")?.into()),
+                Some("--config") => {
+                    let json = value("--config")?;
+                    config = serde_json::from_slice(json.as_encoded_bytes())
+                        .map_err(|source| ArgsError::Config { source })?;
+                }
+                _ => return Err(ArgsError::Unknown(argument)),
+            }
+        }
+        Ok(Self {
+            run_dir: run_dir.ok_or(ArgsError::Missing("--run-dir"))?,
+            data_dir: data_dir.ok_or(ArgsError::Missing("--data-dir"))?,
+            config,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_back_as_they_were_given() {
+        let config = Config { threads: 3, access_log: false, ..Config::default() };
+        let args = ProxyArgs { run_dir: "/run/x y".into(), data_dir: "/var/lib/x".into(), config };
+        assert_eq!(ProxyArgs::from_arguments(args.to_arguments()).unwrap(), args);
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        let error = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(OsString::from);
+            ProxyArgs::from_arguments(arguments).unwrap_err().to_string()
+        };
+        assert_eq!(error(&["--run-dir", "/run"]), "`--data-dir` needs a value");
+        assert!(error(&["--port"]).starts_with("unknown argument `--port`"));
+        let unknown = ["--run-dir", "/r", "--data-dir", "/d", "--config", r#"{"treads":1}"#];
+        assert_eq!(error(&unknown), "read --config");
+    }
 }

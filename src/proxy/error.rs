@@ -44,6 +44,15 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Another proxy answers in the same run directory.
+    #[error("a proxy runs already: it answers at `{}`", path.display())]
+    Running {
+        /// Its socket.
+        path: PathBuf,
+    },
+    /// A core ended by itself; the process cannot go on without its listeners.
+    #[error("a core of the proxy ended")]
+    CoreEnded,
     /// Two apps claim one domain.
     #[error("domain `{domain}` is routed to both `{first}` and `{second}`")]
     DuplicateDomain {

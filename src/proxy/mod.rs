@@ -21,15 +21,37 @@
 //! be taken for another. An answer cut short by an app is never made to look complete.
 
 mod config;
-mod control;
 mod error;
-mod process;
 mod protocol;
 mod routes;
 
-pub use config::{Config, ProxyArgs, User};
-pub use control::{ProxyHandle, Supervisor, SupervisorSpec};
+mod http;
+
+mod access_log;
+mod buffer;
+mod clock;
+mod page;
+mod router;
+mod timer;
+mod upstream;
+
+mod connection;
+mod core;
+mod exchange;
+mod tunnel;
+
+mod listen;
+mod process;
+mod routes_file;
+mod seam;
+
+mod control;
+mod supervisor;
+
+pub use config::{ArgsError, Config, ProxyArgs, User};
+pub use control::ProxyHandle;
 pub use error::Error;
 pub use process::main;
 pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
 pub use routes::{Route, RouteState, RouteTable};
+pub use supervisor::{Supervisor, SupervisorSpec};
