@@ -1,16 +1,43 @@
 //! argv → role. Container roles are handed over before any thread exists.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use staithe::proxy::{self, ProxyArgs};
+use clap::Parser;
+use staithe::{cli, container, daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    let result = match arguments.next() {
-        Some(role) if role == "proxy" => run_proxy(arguments),
-        _ => Err(anyhow::anyhow!("unknown role")),
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let rest = arguments.get(2..).unwrap_or_default();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("container-monitor") => container::monitor::main(),
+        Some("container-exec") => container::exec::main(),
+        Some("serve") => match daemon::Args::try_parse_from(&arguments[1..]) {
+            Ok(args) => daemon::main(args),
+            Err(error) => usage(&error),
+        },
+        Some("proxy") => proxy_role(rest),
+        Some("git-hook") => git::hook::main(rest, |name| std::env::var_os(name)),
+        Some("ssh-authorized-keys") => {
+            let executable = std::env::current_exe().unwrap_or_else(|_| "staithe".into());
+            ssh::system::authorized_keys(rest, &control_socket(), &executable)
+        }
+        Some("ssh-command") => {
+            ssh::system::forced_command(rest, |name| std::env::var_os(name), &control_socket())
+        }
+        _ => cli::main(arguments.into_iter().skip(1)),
+    }
+}
+
+/// `staithe proxy`: started and told its settings by the control plane.
+fn proxy_role(arguments: &[OsString]) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let run = || -> anyhow::Result<()> {
+        let args = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())?;
+        Ok(proxy::main(&args)?)
     };
-    match result {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -19,8 +46,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_proxy(arguments: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let args = ProxyArgs::from_arguments(arguments)?;
-    Ok(proxy::main(&args)?)
+/// The control plane's socket, for the roles that the system's sshd starts.
+fn control_socket() -> PathBuf {
+    match std::env::var_os("STAITHE_CONTROL_SOCKET") {
+        Some(path) => path.into(),
+        None => "/run/staithe/control.sock".into(),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "there is no log yet")]
+fn usage(error: &clap::Error) -> ExitCode {
+    eprint!("{error}");
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -1,10 +1,21 @@
 //! The phases of a build, in order: prepare, detect, build, export.
 
+mod build;
+mod detect;
+mod downloads;
+mod env;
+mod export;
+mod inside;
+mod labels;
+mod launch;
+mod prepare;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::domain::{Command, ConfigVars, ProcessType};
 
+use super::appjson::AppJson;
 use super::cache::CacheRecord;
 use super::descriptor::{Buildpack, Catalog};
 use super::plan::Entry;
@@ -82,8 +93,14 @@ pub struct Prepared {
     pub lowers: Vec<PathBuf>,
     /// Read-only mounts: buildpacks, certificates, downloads.
     pub mounts: Vec<Mount>,
+    /// The source's `app.json`, for what a deploy needs of it.
+    pub app_json: Option<AppJson>,
+    /// The last build's layers, as far as they are still there and fit the stack.
     record: CacheRecord,
-    explicit: Option<Vec<String>>,
+    /// The buildpacks asked for, in order; none: detection's order.
+    asked: Option<Vec<String>>,
+    /// Variables of `project.toml`.
+    build_env: Vec<(String, String)>,
 }
 
 /// The buildpacks that build the app, in order.
@@ -133,7 +150,7 @@ impl Lifecycle {
     pub fn open(config: Config, bundled_dir: &std::path::Path) -> Result<Self, Error> {
         let directory = match &config.buildpacks_dir {
             Some(directory) => directory.clone(),
-            None => bundled_dir.to_owned(),
+            None => super::bundled::install(bundled_dir)?,
         };
         let catalog = Catalog::load(&directory)?;
         Ok(Self { config, catalog })
@@ -155,7 +172,7 @@ impl Lifecycle {
         sink: &impl LayerSink,
         output: &Output,
     ) -> Result<Prepared, Error> {
-        unimplemented!()
+        prepare::prepare(self, job, sink, output)
     }
 
     /// Second phase, in the running container: finds the buildpacks that take the app.
@@ -172,7 +189,7 @@ impl Lifecycle {
         sandbox: &impl Sandbox,
         output: &Output,
     ) -> Result<Group, Error> {
-        unimplemented!()
+        detect::detect(self, job, prepared, sandbox, output).await
     }
 
     /// Third phase: runs each buildpack of the group.
@@ -185,11 +202,12 @@ impl Lifecycle {
     pub async fn build(
         &self,
         job: &Job,
+        prepared: &Prepared,
         group: &Group,
         sandbox: &impl Sandbox,
         output: &Output,
     ) -> Result<(), Error> {
-        unimplemented!()
+        build::build(self, job, prepared, group, sandbox, output).await
     }
 
     /// Last phase, after the container's death; blocking. Moves layers out of `job.upper` into
@@ -206,6 +224,6 @@ impl Lifecycle {
         sink: &impl LayerSink,
         output: &Output,
     ) -> Result<Built, Error> {
-        unimplemented!()
+        export::export(self, job, prepared, group, sink, output)
     }
 }

@@ -23,16 +23,22 @@
 //! change any more, and symbolic links are still never followed.
 
 pub mod appjson;
+mod bundled;
 mod cache;
 mod config;
 mod descriptor;
+mod environment;
 mod error;
+mod hujson;
+mod ignore;
+mod layer;
 mod lifecycle;
 mod output;
 mod plan;
 pub mod procfile;
 mod sandbox;
 pub mod stack;
+mod tree;
 
 pub use cache::CacheRecord;
 pub use config::{CA_BUNDLE, Config, ca_environment};

@@ -58,6 +58,18 @@ impl StackRecipe {
     pub fn parse(_text: &str) -> Result<Self, Error> {
         unimplemented!()
     }
+
+    pub fn bundled(_name: &str) -> Option<Result<Self, Error>> {
+        unimplemented!()
+    }
+
+    pub fn environment(&self, _variant: Variant) -> Vec<(String, String)> {
+        unimplemented!()
+    }
+
+    pub fn labels(&self, _variant: Variant) -> std::collections::BTreeMap<String, String> {
+        unimplemented!()
+    }
 }
 
 /// Makes `variant` of the stack and writes it to `out_tar`; `on_line` sees the tools' output.

@@ -19,18 +19,34 @@
 //! [`Runtime::delete`], except the caller's `rootfs.upper`.
 
 mod cgroup;
+mod channel;
 mod config;
+mod devices;
 mod error;
+pub mod exec;
+mod exec_handle;
+mod init;
 mod io;
+mod launch;
+mod log;
+pub mod monitor;
+mod mounts;
+mod pid;
+mod protocol;
+mod reaper;
+mod restrict;
+mod rootfs;
 mod runtime;
 mod seccomp;
 mod spec;
 mod state;
+mod validate;
 
 pub use config::Config;
 pub use error::Error;
+pub use exec_handle::ExecHandle;
 pub use io::{Io, Stdio, Terminal, TerminalStream};
-pub use runtime::{Created, ExecHandle, Runtime};
+pub use runtime::{Created, Runtime};
 pub use spec::{
     CgroupSpec, ContainerSpec, IdMap, IoLimit, Limits, LogSpec, Mount, NetworkMode, ProcessSpec,
     Rlimit, Rootfs, Signal, WindowSize,

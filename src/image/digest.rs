@@ -25,7 +25,6 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    #[allow(dead_code, reason = "used by the layers to come")]
     pub(super) fn of_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }

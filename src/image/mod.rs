@@ -21,10 +21,28 @@
 //!
 //! All functions block; asynchronous callers use `spawn_blocking`.
 
+// The store.
+mod archive;
 mod config;
 mod digest;
 mod error;
+mod gc;
+mod layout;
+mod lease;
+mod manifest;
 mod store;
+// What strangers send.
+mod adopt;
+mod canonical;
+mod members;
+mod overlay;
+mod stream;
+mod trash;
+mod tree;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use digest::{Digest, InvalidDigest};

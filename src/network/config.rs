@@ -17,7 +17,7 @@ pub struct Config {
     /// Range of the containers' IPv4 addresses; the first 8 stay reserved for gateway and
     /// resolvers. Must not overlap any route of the host. Default `10.83.0.0/16`.
     pub ipv4_pool: Cidr,
-    /// Range of the containers' IPv6 addresses, at most a /96 apart from the same numbering.
+    /// Range of the containers' IPv6 addresses, a /96 or larger, numbered like the IPv4 ones.
     /// Default `fd53:7461::/64`, a unique local range (RFC 4193).
     pub ipv6_pool: Cidr,
     /// Resolvers that containers' DNS questions go to. Empty (the default): those of the host.
@@ -28,8 +28,8 @@ pub struct Config {
     /// TCP ports of the host itself that containers may reach, such as the proxy's, so that an app
     /// can call another by its public URL. Default: none.
     pub open_host_ports: Vec<u16>,
-    /// Connections one container may have open to the outside at once, so that one cannot fill the
-    /// host's connection table. 0 means no limit. Default 8192.
+    /// Connections one container may have opened at once, so that one cannot fill the host's
+    /// connection table. 0 means no limit. Default 8192.
     pub connection_limit: u32,
     /// Largest packet on the containers' links, in bytes. 0 (the default) takes that of the host's
     /// default route.

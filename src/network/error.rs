@@ -117,6 +117,22 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A limit that would cut the container off.
+    #[error("{rate} bytes per second is too slow for a link; the least is {slowest}")]
+    Bandwidth {
+        /// The limit as given.
+        rate: u64,
+        /// The least that works.
+        slowest: u64,
+    },
+    /// A thread could not be started.
+    #[error("start a thread for `{operation}`")]
+    Thread {
+        /// What it was to do.
+        operation: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// A worker thread ended without a result.
     #[error("the thread for `{operation}` ended early")]
     Worker {

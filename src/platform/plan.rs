@@ -44,7 +44,8 @@ pub(super) fn wanted(app: &App, release: &Release) -> Vec<Wanted> {
     if app.run_state == RunState::Stopped {
         return Vec::new();
     }
-    let scaled = release.processes.keys().filter(|process_type| **process_type != ProcessType::release());
+    let scaled =
+        release.processes.keys().filter(|process_type| **process_type != ProcessType::release());
     scaled
         .flat_map(|process_type| {
             let fingerprint = fingerprint(app, release, process_type);
@@ -110,7 +111,12 @@ mod tests {
     }
 
     fn see(container: &str, text: &str, fingerprint: &str, alive: bool) -> Observed {
-        Observed { container: container.into(), name: name(text), fingerprint: fingerprint.into(), alive }
+        Observed {
+            container: container.into(),
+            name: name(text),
+            fingerprint: fingerprint.into(),
+            alive,
+        }
     }
 
     #[test]

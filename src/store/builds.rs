@@ -136,6 +136,17 @@ impl Store {
         Ok(())
     }
 
+    /// Gives every push that stands at `pending` the outcome `outcome`.
+    pub fn settle_pushes<T: serde::Serialize>(&self, pending: &T, outcome: &T) -> Result<()> {
+        self.lock()
+            .execute(
+                "update pushes set outcome = ? where outcome = ?",
+                [to_json(outcome), to_json(pending)],
+            )
+            .map_err(failed("settle pushes"))?;
+        Ok(())
+    }
+
     /// What became of a push.
     pub fn push_outcome<T: serde::de::DeserializeOwned>(&self, id: &str) -> Result<Option<T>> {
         let text: Option<String> = self

@@ -10,6 +10,8 @@ use nix::sched::CloneFlags;
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// None.
+    pub const NONE: Self = Self(0);
     /// User and group ids, capabilities.
     pub const USER: Self = Self(libc::CLONE_NEWUSER.cast_unsigned() as u64);
     /// Mounts.
@@ -90,8 +92,8 @@ pub fn bring_loopback_up() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    let up = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    request.ifr_ifru.ifru_flags = up;
+    let up = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = up.try_into().map_err(io::Error::other)?;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives across the call.
     let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) };

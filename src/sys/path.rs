@@ -63,6 +63,15 @@ pub fn open_in(
     owned(fd)
 }
 
+/// open(2) of `/` as a place.
+///
+/// # Errors
+/// Of the system call.
+pub fn root() -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open("/", flags, Mode::empty())?)
+}
+
 /// mkdirat(2) of one name directly in `dir`.
 ///
 /// # Errors

@@ -39,9 +39,7 @@ pub enum Files {
 /// EDEADLK in a process with several threads, where the child could meet locks that nobody will
 /// ever release; else of the system call.
 pub fn fork(namespaces: Namespaces, files: Files) -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
-    }
+    refuse_threads()?;
     let mut process: RawFd = -1;
     let shared = match files {
         Files::Copied => 0,
@@ -63,6 +61,27 @@ pub fn fork(namespaces: Namespaces, files: Files) -> io::Result<Fork> {
     let pid = u32::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: CLONE_PIDFD made the kernel store a new descriptor here, which is ours alone.
     Ok(Fork::Parent { pid, process: unsafe { OwnedFd::from_raw_fd(process) } })
+}
+
+/// fork(2) by way of the C library; the child's pid, or `None` in the child.
+///
+/// # Errors
+/// As of [`fork`].
+pub fn fork_here() -> io::Result<Option<u32>> {
+    refuse_threads()?;
+    // SAFETY: there is no other thread whose locks the child could inherit.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(None),
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child.as_raw().cast_unsigned())),
+    }
+}
+
+fn refuse_threads() -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() == 1 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EDEADLK))
+    }
 }
 
 /// pidfd_open(2) (5.3).
@@ -92,6 +111,13 @@ pub fn signal(process: BorrowedFd<'_>, number: i32) -> io::Result<()> {
 pub fn signal_pid(pid: i32, number: i32) -> io::Result<()> {
     // SAFETY: takes integers only.
     check(unsafe { libc::kill(pid, number) }.into())
+}
+
+/// _exit(2): ends a forked child without running what its parent has left to run at its end, and
+/// without dropping what [`close_all_but`] has closed.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(code.into()) }
 }
 
 /// How a child ended.
@@ -209,14 +235,30 @@ pub fn set_name(name: &CStr) -> io::Result<()> {
     Ok(nix::sys::prctl::set_name(name)?)
 }
 
-/// close_range(2) (5.9): closes `first` and all above.
+/// umask(2): which permission bits new files do not get.
+pub fn set_umask(mask: u32) {
+    let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+}
+
+/// close_range(2) (5.9) of all descriptors but the three standard ones and `kept`.
+///
+/// Their owners must be given up before, or never be dropped: for a process that is about to
+/// execute another program, or to end.
 ///
 /// # Errors
 /// Of the system call.
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: closes descriptors by number. Callers give up the owners of those first, or never
-    // drop them: the process goes on to execute another program.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first: u32 = 3;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        if first < fd {
+            // SAFETY: closes descriptors by number, which the caller has agreed to above.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) })?;
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// dup3(2): makes `fd` known as `number`, close-on-exec or for the next program.

@@ -19,3 +19,54 @@ pub enum Kind {
     /// The platform's own fault; the log has the chain.
     Internal,
 }
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::NotFound,
+        Self::Conflict,
+        Self::Invalid,
+        Self::Denied,
+        Self::Failed,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Conflict => "Conflict",
+            Self::Invalid => "Invalid input",
+            Self::Denied => "Not allowed",
+            Self::Failed => "Failed",
+            Self::Unavailable => "Not available now",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_what_serde_writes() {
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+    }
+}

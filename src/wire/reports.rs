@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    App, CheckSettings, Hostname, InstanceName, ProcessType, ReleaseVersion, ResourceSettings,
-    Resources, Timestamp,
+    Actor, App, BuildId, CheckSettings, Command, EnvKey, Formation, Hostname, InstanceName,
+    ProcessType, Release, ReleaseStatus, ReleaseVersion, ResourceSettings, Resources, Timestamp,
 };
 
 /// How an app stands.
@@ -194,4 +194,69 @@ pub enum PushOutcome {
     },
     /// It is still going on.
     Pending,
+}
+
+/// A release without the values of its config vars.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReleaseReport {
+    /// Its number.
+    pub version: ReleaseVersion,
+    /// How far it has come.
+    pub status: ReleaseStatus,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// One line for people.
+    pub description: String,
+    /// Who caused it.
+    pub actor: Actor,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The image's manifest digest.
+    pub image: String,
+    /// The build that made the image.
+    pub build: Option<BuildId>,
+    /// The commit the image was built from.
+    pub commit: Option<String>,
+    /// What each process type runs.
+    pub processes: std::collections::BTreeMap<ProcessType, Command>,
+    /// The wanted instances.
+    pub formation: Formation,
+    /// The quotas in force.
+    pub resources: ResourceSettings,
+    /// The names of the config vars in force.
+    pub config: Vec<EnvKey>,
+}
+
+impl From<Release> for ReleaseReport {
+    fn from(release: Release) -> Self {
+        Self {
+            config: release.config.iter().map(|(key, _)| key.clone()).collect(),
+            version: release.version,
+            status: release.status,
+            failure: release.failure,
+            description: release.description,
+            actor: release.actor,
+            created_at: release.created_at,
+            image: release.image,
+            build: release.build,
+            commit: release.commit,
+            processes: release.processes,
+            formation: release.formation,
+            resources: release.resources,
+        }
+    }
+}
+
+/// What the server is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionReport {
+    /// Staithe's version.
+    pub version: String,
+}
+
+/// What `gc` did.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct GarbageReport {
+    /// Bytes freed on disk.
+    pub freed_bytes: u64,
 }
