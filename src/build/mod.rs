@@ -37,6 +37,7 @@ mod output;
 mod plan;
 pub mod procfile;
 mod sandbox;
+pub mod stack;
 mod tree;
 
 pub use cache::CacheRecord;

@@ -15,6 +15,7 @@ mod invalid;
 mod process;
 mod release;
 mod resources;
+mod ssh_key;
 mod time;
 
 pub use actor::Actor;
@@ -28,4 +29,5 @@ pub use invalid::Invalid;
 pub use process::{Formation, InstanceName, ProcessType};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};

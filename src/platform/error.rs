@@ -1,24 +1,7 @@
 //! What a verb can fail with, and which kind of failure that is.
 
-/// The kinds that interfaces translate: to an HTTP status, an exit code, an SSH message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The named thing does not exist.
-    NotFound,
-    /// It exists already, or is in a state that excludes the verb.
-    Conflict,
-    /// The input breaks a rule.
-    Invalid,
-    /// The caller may not.
-    Denied,
-    /// The user's app, build or check failed; the platform did its part.
-    Failed,
-    /// Not now; the same request may work later.
-    Unavailable,
-    /// The platform's own fault; the log has the chain.
-    Internal,
-}
+use crate::domain::{AppName, Invalid};
+pub use crate::wire::Kind;
 
 /// A refusal or failure of a verb.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +43,77 @@ impl Error {
     pub fn next_step(&self) -> Option<&str> {
         self.hint.as_deref()
     }
+
+    /// The platform's own failure at `what`.
+    pub(super) fn internal(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::new(Kind::Internal, what).because(source)
+    }
+
+    /// The named app does not exist.
+    pub(super) fn no_app(name: &AppName) -> Self {
+        Self::new(Kind::NotFound, format!("app `{name}` does not exist"))
+            .hint("run `staithe apps:list` to see the apps, or `staithe apps:create` to make one")
+    }
+
+    /// The app has never been deployed, which `what` needs.
+    pub(super) fn not_deployed(name: &AppName) -> Self {
+        Self::new(Kind::Conflict, format!("app `{name}` has not been deployed yet"))
+            .hint("push its source first: `git push staithe main`")
+    }
+
+    /// The verb was asked to stop.
+    pub(super) fn canceled(why: &str) -> Self {
+        Self::new(Kind::Conflict, why.to_owned())
+    }
 }
 
-impl From<crate::domain::Invalid> for Error {
-    fn from(invalid: crate::domain::Invalid) -> Self {
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
         Self::new(Kind::Invalid, invalid.to_string())
+    }
+}
+
+impl From<crate::store::Error> for Error {
+    fn from(error: crate::store::Error) -> Self {
+        use crate::store::Error as Store;
+        match error {
+            Store::Exists { .. } | Store::Full { .. } => {
+                Self::new(Kind::Conflict, error.to_string())
+            }
+            error => Self::internal("the database failed", error),
+        }
+    }
+}
+
+impl From<crate::container::Error> for Error {
+    fn from(error: crate::container::Error) -> Self {
+        Self::internal("a container operation failed", error)
+    }
+}
+
+impl From<crate::network::Error> for Error {
+    fn from(error: crate::network::Error) -> Self {
+        Self::internal("a network operation failed", error)
+    }
+}
+
+impl From<crate::image::Error> for Error {
+    fn from(error: crate::image::Error) -> Self {
+        Self::internal("the image store failed", error)
+    }
+}
+
+impl From<crate::proxy::Error> for Error {
+    fn from(error: crate::proxy::Error) -> Self {
+        Self::internal("the proxy cannot be told", error)
+    }
+}
+
+impl From<crate::git::Error> for Error {
+    fn from(error: crate::git::Error) -> Self {
+        Self::internal("the app's repository cannot be read", error)
     }
 }
