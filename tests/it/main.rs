@@ -11,3 +11,6 @@ mod proxy;
 mod support;
 mod container;
 mod proxy;
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+
+mod git;
