@@ -12,10 +12,14 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &[u8]); 16] = files![
+const FILES: [(&str, &[u8]); 20] = files![
     "order.toml",
     "nodejs/buildpack.toml",
     "nodejs/catalogue.json",
+    "nodejs/lib/fetch.py",
+    "nodejs/lib/managers.py",
+    "nodejs/lib/pack.py",
+    "nodejs/lib/semver.py",
     "nodejs/bin/detect",
     "nodejs/bin/build",
     "procfile/buildpack.toml",

@@ -64,6 +64,12 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The configured prefix could lead out of its place.
+    #[error("container prefix `{prefix}` is not a plain name of a-z A-Z 0-9 . _ -")]
+    InvalidPrefix {
+        /// The prefix.
+        prefix: String,
+    },
     /// This machine's cgroups lack something that is needed.
     #[error("cgroup controller `{controller}` is not mounted on this machine")]
     NoController {

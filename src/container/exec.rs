@@ -50,6 +50,7 @@ pub fn main() -> ExitCode {
 fn run(control: BorrowedFd<'_>) -> Result<ExitCode, Failure> {
     process::new_session().step("make a session")?;
     process::set_name(c"staithe-exec").step("set the name")?;
+    process::set_umask(monitor::UMASK);
     let (job, descriptors): (ExecJob, _) =
         protocol::receive_job(control).step("receive the job")?;
     let mut streams = Streams::received(job.stdio, descriptors).step("receive streams")?;
@@ -67,7 +68,7 @@ fn run(control: BorrowedFd<'_>) -> Result<ExitCode, Failure> {
     let Fork::Parent { pid, process: child } = forked else {
         drop((ours, procs_files));
         let joined = Joiner { job: &job, container, restrictions, parent: theirs };
-        return Ok(joined.main(&mut streams));
+        joined.main(&mut streams)
     };
     drop((theirs, streams, container));
     let exec = Exec { pid, child, channel: ours };
@@ -108,6 +109,9 @@ impl Exec {
             file.write_all(self.pid.to_string().as_bytes()).step("join the cgroups")?;
         }
         monitor::limit_resources(self.pid, Some(&job.process))?;
+        let score = job.oom_score_adj.to_string();
+        monitor::write(format!("/proc/{}/oom_score_adj", self.pid), &score)
+            .step("set oom_score_adj")?;
         protocol::send(self.channel.as_fd(), &Word::Start, &[]).step("speak to the child")?;
         let master = match self.listen()? {
             Some((Sign::Ready, mut descriptors)) => descriptors.pop(),
@@ -198,14 +202,14 @@ struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
-    fn main(&self, streams: &mut Streams) -> ExitCode {
+    fn main(&self, streams: &mut Streams) -> ! {
         let failure = match self.join(streams) {
             Ok(()) => launch::execute(&self.job.process, streams, self.parent.as_fd()),
             Err(failure) => failure,
         };
         // If even this fails, the parent sees that we have gone.
         let _ = protocol::send(self.parent.as_fd(), &Sign::Failed(failure.message()), &[]);
-        ExitCode::from(launch::exit_code(&failure))
+        process::exit(launch::exit_code(&failure))
     }
 
     fn join(&self, streams: &mut Streams) -> Result<(), Failure> {

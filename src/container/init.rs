@@ -4,7 +4,6 @@
 //! open files. The order of the steps is their security; each says what would go wrong elsewhere.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::ExitCode;
 
 use super::launch::{self, Streams};
 use super::protocol::{self, CreateJob, Failure, Furniture, Sign, Step, Word};
@@ -15,17 +14,17 @@ use crate::sys::mount::Attributes;
 use crate::sys::namespace::{self, Namespaces};
 use crate::sys::{credentials, path, process};
 
-/// Runs in the child of the monitor's clone3(2) and returns only to end the process.
-pub(super) fn main(job: &CreateJob, monitor: &OwnedFd, mut streams: Streams) -> ExitCode {
+/// The child of the monitor's clone3(2).
+pub(super) fn main(job: &CreateJob, monitor: &OwnedFd, mut streams: Streams) -> ! {
     let result = set_up(job, monitor.as_fd(), &mut streams)
         .and_then(|()| await_start(monitor.as_fd()))
         .and_then(|()| run(job, monitor, &streams));
     match result {
-        Ok(code) => code,
+        Ok(()) => process::exit(0),
         Err(failure) => {
             // If even this fails, the monitor sees that we have gone.
             let _ = protocol::send(monitor.as_fd(), &Sign::Failed(failure.message()), &[]);
-            ExitCode::from(launch::exit_code(&failure))
+            process::exit(launch::exit_code(&failure))
         }
     }
 }
@@ -87,7 +86,7 @@ fn await_start(monitor: BorrowedFd<'_>) -> Result<(), Failure> {
     }
 }
 
-fn run(job: &CreateJob, monitor: &OwnedFd, streams: &Streams) -> Result<ExitCode, Failure> {
+fn run(job: &CreateJob, monitor: &OwnedFd, streams: &Streams) -> Result<(), Failure> {
     // Mounts, the terminal's master, files of the monitor: nothing of it is for the program.
     let mut kept = streams.descriptors();
     kept.push(monitor.as_fd());

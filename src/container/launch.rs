@@ -150,7 +150,7 @@ fn replace(process: &ProcessSpec, program: &str) -> io::Error {
         Ok(strings) => strings,
         Err(error) => return error,
     };
-    let mut result = io::Error::from(io::ErrorKind::NotFound);
+    let mut result = not_found();
     for candidate in candidates(process, program) {
         let Ok(candidate) = CString::new(candidate) else { continue };
         let error = process::execute(&candidate, &args, &env);
@@ -162,6 +162,12 @@ fn replace(process: &ProcessSpec, program: &str) -> io::Error {
         }
     }
     result
+}
+
+/// As the kernel would say it, also where nothing was tried.
+fn not_found() -> io::Error {
+    // ENOENT
+    io::Error::from_raw_os_error(2)
 }
 
 fn candidates(process: &ProcessSpec, program: &str) -> Vec<String> {

@@ -24,6 +24,8 @@ use crate::sys::{handover, mount};
 
 /// Read at once from a pipe; what a pipe holds by default, so that a burst is one write to disk.
 const READ_SIZE: usize = 64 * 1024;
+/// As login shells have it; apps inherit it.
+pub(super) const UMASK: u32 = 0o022;
 /// Reads after the end: a pipe holds 1 MiB at most by default, and somebody outside of the container
 /// to whom the app has given its end must not keep us here.
 const LAST_READS: u32 = 64;
@@ -64,6 +66,8 @@ fn run(control: BorrowedFd<'_>) -> Result<ExitCode, Failure> {
     // Out of the daemon's session and process group: what is sent to those is not for containers.
     process::new_session().step("make a session")?;
     process::set_name(c"staithe-monitor").step("set the name")?;
+    // The daemon's own may well be stricter, which would lock the container's users out of `/`.
+    process::set_umask(UMASK);
     let (job, descriptors): (CreateJob, _) =
         protocol::receive_job(control).step("receive the job")?;
     let mut streams = Streams::received(job.stdio, descriptors).step("receive streams")?;
@@ -73,15 +77,17 @@ fn run(control: BorrowedFd<'_>) -> Result<ExitCode, Failure> {
     mount::make_slave(Path::new("/")).step("make mounts slaves")?;
     let (ours, theirs) = handover::packet_pair().step("make a socket pair")?;
     match fork_init() {
-        Ok(Fork::Child) => Ok(init::main(&job, &theirs, streams)),
+        Ok(Fork::Child) => init::main(&job, &theirs, streams),
         Ok(Fork::Parent { pid, process }) => {
             let init = Init { pid, process, channel: ours };
+            let dir = job.dir.clone();
             let result = oversee(control, job, &init, theirs, streams, outputs);
-            if result.is_err() {
-                // Not started, or not to be recorded: it must not outlive the failure. If it is
-                // dead already, so much the better.
+            if let Err(failure) = &result {
+                // It must not outlive the failure. If it is dead already, so much the better; the
+                // record is for a daemon that has not seen it fail, if there is one.
                 let _ = process::signal(init.process.as_fd(), state::SIGKILL);
                 let _ = process::wait(Child::Pid(pid));
+                let _ = ExitRecord::killed(&failure.message()).save(&dir);
             }
             result.map(|()| ExitCode::SUCCESS)
         }
@@ -191,7 +197,7 @@ fn furnish(job: &CreateJob, init: &Init, streams: &Streams) -> Result<Vec<String
     }
     let notes = limit_resources(init.pid, process)?;
     let score = job.spec.oom_score_adj.to_string();
-    write(&format!("/proc/{}/oom_score_adj", init.pid), &score).step("set oom_score_adj")?;
+    write(format!("/proc/{}/oom_score_adj", init.pid), &score).step("set oom_score_adj")?;
     join_cgroups(init.pid, &job.restraints.procs_files)?;
 
     let user_namespace =
@@ -216,7 +222,7 @@ fn furnish(job: &CreateJob, init: &Init, streams: &Streams) -> Result<Vec<String
 fn map_ids(pid: u32, map: IdMap) -> Result<(), Failure> {
     let line = format!("0 {} {}\n", map.host_base, map.size);
     for file in ["uid_map", "gid_map"] {
-        write(&format!("/proc/{pid}/{file}"), &line)
+        write(format!("/proc/{pid}/{file}"), &line)
             .step_with(|| format!("map ids to {}..", map.host_base))?;
     }
     Ok(())

@@ -43,6 +43,7 @@ pub(super) struct ExecJob {
     pub(super) stdio: Stdio,
     /// The host's id of the container's user 0.
     pub(super) host_base: u32,
+    pub(super) oom_score_adj: u16,
     pub(super) capabilities: Vec<String>,
     pub(super) restraints: Restraints,
 }

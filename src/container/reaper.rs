@@ -5,7 +5,6 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitCode;
 
 use super::launch::{self, Streams};
 use super::protocol::{self, Failure, Sign, Step};
@@ -23,15 +22,12 @@ pub(super) fn run(
     process: Option<&ProcessSpec>,
     streams: &Streams,
     monitor: BorrowedFd<'_>,
-) -> Result<ExitCode, Failure> {
+) -> Result<(), Failure> {
     // Before there is a child whose end could be missed.
     process::block_signals().step("block signals")?;
     let child = match process {
         None => None,
-        Some(process) => match start(process, streams)? {
-            Started::Child(code) => return Ok(code),
-            Started::Parent(pid) => Some(pid),
-        },
+        Some(process) => Some(start(process, streams)?),
     };
     // The app's pipes must end when the app does.
     process::close_all_but(&[monitor]).step("close the app's descriptors")?;
@@ -43,7 +39,7 @@ pub(super) fn run(
                     return report(exit, monitor);
                 }
             }
-            number if child.is_none() && ENDING.contains(&number) => return Ok(ExitCode::SUCCESS),
+            number if child.is_none() && ENDING.contains(&number) => return Ok(()),
             number if IGNORED.contains(&number) => {}
             // It may be ending just now, which SIGCHLD will tell.
             number => {
@@ -55,27 +51,21 @@ pub(super) fn run(
     }
 }
 
-enum Started {
-    /// This is the child, and it could not become the program.
-    Child(ExitCode),
-    Parent(u32),
-}
-
-/// Forks the process; returns once it has executed its program.
-fn start(process: &ProcessSpec, streams: &Streams) -> Result<Started, Failure> {
+/// Forks the process; its pid, once it has executed its program.
+fn start(process: &ProcessSpec, streams: &Streams) -> Result<u32, Failure> {
     let (mut failed, mut report) = io::pipe().step("make a pipe")?;
     let Some(pid) = process::fork_here().step("fork")? else {
         let failure = launch::execute(process, streams, report.as_fd());
         // The parent takes silence for success, but then sees the exit code.
         let _ = report.write_all(failure.message().as_bytes());
-        return Ok(Started::Child(ExitCode::from(launch::exit_code(&failure))));
+        process::exit(launch::exit_code(&failure));
     };
     drop(report);
     // Ends with execve(2), which closes the other side.
     let mut message = String::new();
     failed.read_to_string(&mut message).step("watch the program start")?;
     if message.is_empty() {
-        return Ok(Started::Parent(pid));
+        return Ok(pid);
     }
     let exit = process::wait(Child::Pid(pid)).step("reap")?;
     let kind = match exit {
@@ -101,11 +91,10 @@ fn reap(child: Option<u32>) -> io::Result<Option<Exit>> {
 }
 
 /// Our own exit code cannot tell a signal, so the monitor is told.
-fn report(exit: Exit, monitor: BorrowedFd<'_>) -> Result<ExitCode, Failure> {
+fn report(exit: Exit, monitor: BorrowedFd<'_>) -> Result<(), Failure> {
     let (code, signal) = match exit {
         Exit::Code(code) => (Some(code), None),
         Exit::Signal(signal) => (None, Some(signal)),
     };
-    protocol::send(monitor, &Sign::Exited(code, signal), &[]).step("report to the monitor")?;
-    Ok(ExitCode::SUCCESS)
+    protocol::send(monitor, &Sign::Exited(code, signal), &[]).step("report to the monitor")
 }

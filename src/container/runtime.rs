@@ -120,7 +120,22 @@ impl Runtime {
     ) -> Result<Created, Error> {
         // Before there is anything that a later daemon would have to clean up.
         Asked::of(spec).save(dir).map_err(|source| state_error("write into", dir, source))?;
-        let channel = self.inner.spawn("container-monitor", &spec.id)?;
+        let (channel, monitor) = self.inner.spawn("container-monitor", &spec.id)?;
+        let result = self.furnish(spec, stdio, dir, channel).await;
+        if result.is_err() {
+            // It may hang where it cannot see that we have given up; init dies with it.
+            kill(&spec.id, monitor)?;
+        }
+        result
+    }
+
+    async fn furnish(
+        &self,
+        spec: &ContainerSpec,
+        stdio: Stdio,
+        dir: &Path,
+        channel: Channel,
+    ) -> Result<Created, Error> {
         // The program loads while we make cgroups.
         let inner = Arc::clone(&self.inner);
         let cgroup = spec.cgroup.clone();
@@ -181,15 +196,14 @@ impl Runtime {
         if let Some(record) = ExitRecord::load(&dir).map_err(read)? {
             return Ok(record);
         }
+        // Deleted by somebody else, who has seen how it ended.
+        self.inner.existing(id)?;
         // The monitor was killed, and the kernel kills init for that; to be sure, so do we.
         kill(id, state.init)?;
         ended(id, state.init).await?;
         let record = ExitRecord::killed("its monitor was killed");
-        match record.save(&dir) {
-            // Somebody has deleted it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(record),
-            other => other.map(|()| record).map_err(|source| state_error("write", &dir, source)),
-        }
+        record.save(&dir).map_err(|source| state_error("write into", &dir, source))?;
+        Ok(record)
     }
 
     /// Sends a signal to the process (our init passes it on).
@@ -216,6 +230,9 @@ impl Runtime {
         signal: Signal,
         grace: Duration,
     ) -> Result<ExitRecord, Error> {
+        if self.inner.waiting().contains_key(id) {
+            return self.kill(id).await;
+        }
         match self.signal(id, signal).await {
             // It has ended by itself, or never begun: kill and wait tell.
             Err(Error::WrongState { .. }) => return self.kill(id).await,
@@ -353,10 +370,11 @@ impl Runtime {
             process: process.clone(),
             stdio,
             host_base: asked.id_map.host_base,
+            oom_score_adj: asked.oom_score_adj,
             capabilities: asked.capabilities,
             restraints: self.inner.restraints(&asked.cgroup),
         };
-        let channel = self.inner.spawn("container-exec", id)?;
+        let (channel, _) = self.inner.spawn("container-exec", id)?;
         let ends = stdio.make().map_err(|source| system(id, "make pipes", source))?;
         channel.send_job(&job, ends.theirs)?;
         let (report, mut descriptors) =
@@ -507,8 +525,8 @@ impl Inner {
     }
 
     /// Starts our program in another role, with a channel as its stdin and nothing else of ours.
-    fn spawn(&self, role: &'static str, id: &str) -> Result<Channel, Error> {
-        let spawn = || -> io::Result<(OwnedFd, tokio::process::Child)> {
+    fn spawn(&self, role: &'static str, id: &str) -> Result<(Channel, ProcessId), Error> {
+        let spawn = || -> io::Result<(OwnedFd, tokio::process::Child, ProcessId)> {
             let (ours, theirs) = handover::packet_pair()?;
             let program = format!("/proc/self/fd/{}", self.program.as_raw_fd());
             let child = tokio::process::Command::new(program)
@@ -520,13 +538,15 @@ impl Inner {
                 .stdout(ProcessStdio::null())
                 .stderr(ProcessStdio::null())
                 .spawn()?;
-            Ok((ours, child))
+            // Not reaped yet, so the number is its own.
+            let monitor = ProcessId::of(child.id().ok_or(io::ErrorKind::NotFound)?)?;
+            Ok((ours, child, monitor))
         };
-        let (ours, mut child) =
+        let (ours, mut child, monitor) =
             spawn().map_err(|source| system(id, "start its monitor", source))?;
         // Only to be reaped: how it went is on the channel and on disk.
         drop(tasks::spawn("reap monitor", async move { child.wait().await }));
-        Channel::new(id, ours)
+        Ok((Channel::new(id, ours)?, monitor))
     }
 
     /// Cgroup files can take milliseconds: the kernel waits for all CPUs to notice a move.

@@ -186,7 +186,7 @@ pub struct CgroupSpec {
     pub leaf: String,
     /// Of this container.
     pub limits: Limits,
-    /// Of the group as a whole.
+    /// Of the group as a whole; set anew by each container that is created in it.
     pub group_limits: Limits,
 }
 

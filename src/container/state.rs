@@ -115,6 +115,7 @@ pub(super) struct Asked {
     pub(super) cgroup: CgroupSpec,
     pub(super) id_map: IdMap,
     pub(super) capabilities: Vec<String>,
+    pub(super) oom_score_adj: u16,
     pub(super) created_at: SystemTime,
 }
 
@@ -134,6 +135,7 @@ impl Asked {
             cgroup: spec.cgroup.clone(),
             id_map: spec.id_map,
             capabilities: spec.capabilities.clone(),
+            oom_score_adj: spec.oom_score_adj,
             created_at: SystemTime::now(),
         }
     }

@@ -65,8 +65,12 @@ impl ImageStore {
 
     fn write_blob(&self, lease: &Lease, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        // Reserved first: a collection between here and the end of the image must not take it.
-        lease.reserve(digest);
+        {
+            // Reserved before it is written, and not in the midst of a collection, which may have
+            // read the leases already and would then take the new file.
+            let _state = self.state();
+            lease.reserve(digest);
+        }
         let path = self.blob_path(&digest);
         atomic_file::write(&path, bytes, 0o600).map_err(store_error("write", &path))?;
         Ok(digest)

@@ -86,7 +86,8 @@ impl Lease {
         Ok(())
     }
 
-    /// Extends the lease to something that is about to be written.
+    /// Extends the lease to something that is about to be written. The caller holds the state's
+    /// lock.
     pub(super) fn reserve(&self, digest: Digest) {
         self.entry.hold(digest);
     }

@@ -53,19 +53,19 @@ pub(super) fn check(bandwidth: Bandwidth) -> Result<()> {
     }
 }
 
-fn header(index: u32) -> TcHeader {
+fn header(index: u32, handle: u16) -> TcHeader {
     TcHeader {
         // The kernel's indices are positive ints; netlink headers differ in how they write them.
         index: i32::try_from(index).unwrap_or(i32::MAX),
-        handle: TcHandle { major: 1, minor: 0 },
+        handle: TcHandle { major: handle, minor: 0 },
         parent: TcHandle::ROOT,
         ..TcHeader::default()
     }
 }
 
 fn unlimited(index: u32) -> Request {
-    let message =
-        TcMessage::from_parts(TcHeader { handle: TcHandle::UNSPEC, ..header(index) }, Vec::new());
+    // Handle 0: whatever queue there is.
+    let message = TcMessage::from_parts(header(index, 0), Vec::new());
     Request {
         name: "unlimiting",
         flags: 0,
@@ -78,7 +78,7 @@ fn shape(index: u32, rate: u64) -> Request {
         TcAttribute::Kind("tbf".to_owned()),
         TcAttribute::Options(options(rate).into_iter().map(TcOption::Other).collect()),
     ];
-    let message = TcMessage::from_parts(header(index), attributes);
+    let message = TcMessage::from_parts(header(index, 1), attributes);
     Request {
         name: "limiting",
         flags: NLM_F_CREATE | NLM_F_REPLACE,

@@ -6,26 +6,28 @@
 //! a wire of its own. Setting them also keeps systemd-udevd from doing so (systemd.link(5),
 //! `MACAddressPolicy`).
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoData, InfoKind,
-    InfoVeth, LinkAttribute, LinkMessage,
+    InfoVeth, LinkAttribute, LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
     AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
 use super::error::{Error, Result};
-use super::netlink::{Netlink, Refusal, Request};
+use super::netlink::{Netlink, Refusal, Request, Watch};
 use super::{Addresses, Bandwidth, Egress, Endpoint, bandwidth, sysctl};
 use crate::sys;
 
@@ -34,6 +36,9 @@ const CONTAINER_END: &str = "eth0";
 
 /// `lo` is the first link of every namespace.
 const LOOPBACK: u32 = 1;
+
+/// The table that says which addresses are a namespace's own (rtnetlink(7), RT_TABLE_LOCAL).
+const LOCAL_TABLE: u32 = 255;
 
 /// Locally administered addresses ("ST") of the host's and the container's end.
 const HOST_MAC: [u8; 6] = [0x02, 0x53, 0x54, 0x00, 0x00, 0x01];
@@ -52,6 +57,12 @@ const CONTAINER_SYSCTLS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
+/// The kernel takes milliseconds to notice that a link carries packets, but shares a lock with all
+/// other changes of links.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Asking again after so long, in case the news of it was missed.
+const READY_RECHECK: Duration = Duration::from_millis(20);
+
 /// What the ends of a pair need to know beyond their endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Wire {
@@ -63,42 +74,90 @@ pub(super) struct Wire {
     pub(super) loopback_resolver: bool,
 }
 
+/// One end of a pair, in the namespace it is in.
+struct End {
+    netlink: Netlink,
+    watch: Watch,
+    index: u32,
+}
+
 /// Makes the pair and configures both ends. Leaves the calling thread in the container's
 /// namespace: it must end then.
 pub(super) fn attach(wire: &Wire, netns: &OwnedFd, endpoint: &Endpoint) -> Result<()> {
-    let mut host =
-        Netlink::open().map_err(|source| Error::Socket { place: "on the host", source })?;
-    let made = make_pair(&mut host, wire, netns.as_fd(), endpoint)?;
-    let result = configure(&mut host, made, wire, netns.as_fd(), endpoint);
+    let (mut netlink, watch) =
+        sockets().map_err(|source| Error::Socket { place: "on the host", source })?;
+    let index = make_pair(&mut netlink, wire, netns.as_fd(), endpoint)?;
+    let mut host = End { netlink, watch, index };
+    let result = configure(&mut host, wire, netns.as_fd(), endpoint);
     if result.is_err() {
         // The first failure is the one to report; a link left behind is found as an orphan.
-        let _ = delete(&mut host, &endpoint.link);
+        let _ = delete(&mut host.netlink, &endpoint.link);
     }
     result
 }
 
+fn sockets() -> io::Result<(Netlink, Watch)> {
+    Ok((Netlink::open()?, Watch::open()?))
+}
+
 fn configure(
-    host: &mut Netlink,
-    index: u32,
+    host: &mut End,
     wire: &Wire,
     netns: BorrowedFd<'_>,
     endpoint: &Endpoint,
 ) -> Result<()> {
     let link = endpoint.link.as_str();
-    if let Some(rate) = endpoint.bandwidth.ingress {
-        bandwidth::limit(host, link, index, Some(rate))?;
+    let mut inner = enter(netns, link)?;
+    for (path, value) in CONTAINER_SYSCTLS {
+        sysctl::set(path.as_ref(), value)?;
     }
-    let inner = enter(netns, link)?;
-    configure_container_end(inner, wire, endpoint)?;
-    // Last, since the pair carries packets as soon as both ends are up.
-    host.transact(host_end(index, wire, endpoint)).map_err(refused(link))?;
+    inner.netlink.transact(start_container_end(inner.index, wire)).map_err(refused(link))?;
+    host.netlink.transact(start_host_end(host.index, wire)).map_err(refused(link))?;
+    for end in [&mut inner, &mut *host] {
+        wait_until_ready(end, link)?;
+    }
+    let requests = address_container_end(inner.index, wire, endpoint);
+    inner.netlink.transact(requests).map_err(refused(link))?;
+    let requests = address_host_end(host.index, wire, endpoint);
+    host.netlink.transact(requests).map_err(refused(link))?;
+    let Bandwidth { ingress, egress } = endpoint.bandwidth;
+    for (end, rate) in [(host, ingress), (&mut inner, egress)] {
+        if rate.is_some() {
+            bandwidth::limit(&mut end.netlink, link, end.index, rate)?;
+        }
+    }
     Ok(())
 }
 
-/// A socket in the container's namespace, which the calling thread is in from now on.
-pub(super) fn enter(netns: BorrowedFd<'_>, link: &str) -> Result<Netlink> {
+/// Waits until the kernel has noticed that the link carries packets, which it does some time after
+/// both ends are up (net/core/link_watch.c). Until then packets are dropped, which would cost a
+/// program's first one a retransmission after a second.
+fn wait_until_ready(end: &mut End, link: &str) -> Result<()> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    loop {
+        // Since Linux 6.8 asking makes the kernel notice.
+        let request = find_request_by_index(end.index);
+        let answers = end.netlink.transact(vec![request]).map_err(refused(link))?;
+        let up = LinkAttribute::OperState(State::Up);
+        if answers.iter().filter_map(link_of).any(|answer| answer.attributes.contains(&up)) {
+            return Ok(());
+        }
+        let failed =
+            |source| Error::Link { operation: "activation", link: link.to_owned(), source };
+        if Instant::now() > deadline {
+            return Err(failed(io::ErrorKind::TimedOut.into()));
+        }
+        end.watch.wait(READY_RECHECK).map_err(failed)?;
+    }
+}
+
+/// The container's end. The calling thread is in its namespace from now on.
+fn enter(netns: BorrowedFd<'_>, link: &str) -> Result<End> {
     sys::netns::enter(netns).map_err(|source| Error::Enter { link: link.to_owned(), source })?;
-    Netlink::open().map_err(|source| Error::Socket { place: "in a container", source })
+    let (mut netlink, watch) =
+        sockets().map_err(|source| Error::Socket { place: "in a container", source })?;
+    let index = find(&mut netlink, CONTAINER_END)?;
+    Ok(End { netlink, watch, index })
 }
 
 fn make_pair(
@@ -132,42 +191,35 @@ fn make_pair(
     index_in(&answers).ok_or_else(|| Error::NoLink { link: endpoint.link.clone() })
 }
 
-fn configure_container_end(mut inner: Netlink, wire: &Wire, endpoint: &Endpoint) -> Result<()> {
-    let link = endpoint.link.as_str();
-    let index = find(&mut inner, CONTAINER_END)?;
-    inner.transact(container_end(index, wire, endpoint)).map_err(refused(link))?;
-    if let Some(rate) = endpoint.bandwidth.egress {
-        bandwidth::limit(&mut inner, link, index, Some(rate))?;
-    }
-    for (path, value) in CONTAINER_SYSCTLS {
-        sysctl::set(path.as_ref(), value)?;
-    }
-    Ok(())
-}
-
-fn container_end(index: u32, wire: &Wire, endpoint: &Endpoint) -> Vec<Request> {
-    let own = families(endpoint.addresses, wire.ipv6);
-    let gateways = families(wire.gateway, wire.ipv6);
+fn start_container_end(index: u32, wire: &Wire) -> Vec<Request> {
     let mut requests = vec![up(LOOPBACK, true)];
     if wire.ipv6 {
         requests.push(no_automatic_addresses(index));
     }
     requests.push(up(index, false));
-    requests.extend(own.map(|address| add_address(index, address)));
-    for gateway in gateways {
+    requests
+}
+
+fn address_container_end(index: u32, wire: &Wire, endpoint: &Endpoint) -> Vec<Request> {
+    let mut requests = add_addresses(index, endpoint.addresses, wire.ipv6);
+    for gateway in families(wire.gateway, wire.ipv6) {
         requests.push(add_neighbor(index, gateway, HOST_MAC));
         requests.push(add_route(default_route(index, gateway)));
     }
     requests
 }
 
-fn host_end(index: u32, wire: &Wire, endpoint: &Endpoint) -> Vec<Request> {
+fn start_host_end(index: u32, wire: &Wire) -> Vec<Request> {
     let mut requests = vec![address_checks(index, wire.loopback_resolver)];
     if wire.ipv6 {
         requests.push(no_automatic_addresses(index));
     }
     requests.push(up(index, false));
-    requests.extend(families(wire.gateway, wire.ipv6).map(|gateway| add_address(index, gateway)));
+    requests
+}
+
+fn address_host_end(index: u32, wire: &Wire, endpoint: &Endpoint) -> Vec<Request> {
+    let mut requests = add_addresses(index, wire.gateway, wire.ipv6);
     for address in families(endpoint.addresses, wire.ipv6) {
         requests.push(add_neighbor(index, address, CONTAINER_MAC));
     }
@@ -211,8 +263,7 @@ pub(super) fn set_bandwidth(netns: &OwnedFd, link: &str, bandwidth: Bandwidth) -
     let index = find(&mut host, link)?;
     bandwidth::limit(&mut host, link, index, bandwidth.ingress)?;
     let mut inner = enter(netns.as_fd(), link)?;
-    let index = find(&mut inner, CONTAINER_END)?;
-    bandwidth::limit(&mut inner, link, index, bandwidth.egress)
+    bandwidth::limit(&mut inner.netlink, link, inner.index, bandwidth.egress)
 }
 
 /// The index of a link in the socket's namespace.
@@ -242,10 +293,7 @@ pub(super) fn list(host: &mut Netlink, prefix: &str) -> Result<Vec<(u32, String)
 
 /// The largest packet of the link with this index, if it exists.
 pub(super) fn mtu(host: &mut Netlink, index: u32) -> Option<u32> {
-    let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-    let request =
-        Request { name: "look-up", flags: 0, message: RouteNetlinkMessage::GetLink(message) };
-    let answers = host.transact(vec![request]).ok()?;
+    let answers = host.transact(vec![find_request_by_index(index)]).ok()?;
     answers.iter().filter_map(link_of).flat_map(|link| &link.attributes).find_map(|attribute| {
         match attribute {
             LinkAttribute::Mtu(mtu) => Some(*mtu),
@@ -282,6 +330,11 @@ fn families(addresses: Addresses, ipv6: bool) -> impl Iterator<Item = IpAddr> {
 
 fn find_request(link: &str) -> Request {
     let message = LinkMessageBuilder::<LinkUnspec>::new().name(link).build();
+    Request { name: "look-up", flags: 0, message: RouteNetlinkMessage::GetLink(message) }
+}
+
+fn find_request_by_index(index: u32) -> Request {
+    let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
     Request { name: "look-up", flags: 0, message: RouteNetlinkMessage::GetLink(message) }
 }
 
@@ -328,6 +381,17 @@ fn per_family(index: u32, name: &'static str, spec: AfSpecUnspec) -> Request {
         .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![spec]))
         .build();
     Request { name, flags: 0, message: RouteNetlinkMessage::SetLink(message) }
+}
+
+fn add_addresses(index: u32, addresses: Addresses, ipv6: bool) -> Vec<Request> {
+    let mut requests: Vec<_> =
+        families(addresses, ipv6).map(|address| add_address(index, address)).collect();
+    if ipv6 {
+        // The kernel makes this route as well, but some time later, from a work queue
+        // (net/ipv6/addrconf.c, addrconf_dad_start), and until then packets to it go astray.
+        requests.push(add_route(local_route_v6(index, addresses)));
+    }
+    requests
 }
 
 fn add_address(index: u32, address: IpAddr) -> Request {
@@ -394,6 +458,17 @@ fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
             .onlink()
             .build(),
     }
+}
+
+fn local_route_v6(index: u32, own: Addresses) -> RouteMessage {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(own.v6, 128)
+        .output_interface(index)
+        .kind(RouteType::Local)
+        // The gateway's address is on every link: routes to it must differ, each goes with its link.
+        .priority(index)
+        .table_id(LOCAL_TABLE)
+        .build()
 }
 
 /// The preferred source makes the host's own connections come from the gateway's address, whatever

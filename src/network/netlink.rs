@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -169,5 +170,28 @@ impl Netlink {
             messages.push(message);
         }
         Ok(messages)
+    }
+}
+
+/// Wakes up when links of its namespace change.
+#[derive(Debug)]
+pub(super) struct Watch {
+    socket: Socket,
+}
+
+impl Watch {
+    pub(super) fn open() -> io::Result<Watch> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.add_membership(MulticastGroup::Link as u32)?;
+        Ok(Watch { socket })
+    }
+
+    /// Returns at the next change, or earlier, after `at_most`. What changed is to be asked for: the
+    /// kernel leaves out news when there are too many.
+    pub(super) fn wait(&self, at_most: Duration) -> io::Result<()> {
+        socket2::SockRef::from(&self.socket).set_read_timeout(Some(at_most))?;
+        let _ = self.socket.recv(&mut Vec::with_capacity(1), 0);
+        Ok(())
     }
 }

@@ -57,6 +57,13 @@ impl Namespace {
         self.run(|| ip(commands));
     }
 
+    fn eventually(&self, condition: impl Fn() -> bool + Sync) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.run(&condition) {
+            assert!(Instant::now() < deadline, "it did not come about in time");
+        }
+    }
+
     fn listen(&self, address: &str) -> TcpListener {
         self.run(|| TcpListener::bind(address).unwrap())
     }
@@ -128,10 +135,17 @@ impl Host {
             message: RouteNetlinkMessage::NewLink(wire),
         };
         Netlink::open().unwrap().transact(vec![request]).unwrap();
+        internet.ip("link set lo up
+            link set eth0 up");
+        ip("link set lo up
+            link set wan0 up");
+        let namespace = Namespace::current();
+        // The kernel takes its time to notice that a link carries packets.
+        for (place, link) in [(&namespace, "wan0"), (&internet, "eth0")] {
+            place.eventually(|| output("ip", &["-brief", "link", "show", link]).contains(" UP "));
+        }
         internet.ip(&format!(
-            "link set lo up
-             link set eth0 up
-             addr add 198.51.100.1/24 dev eth0
+            "addr add 198.51.100.1/24 dev eth0
              -6 addr add 2001:db8::1/64 dev eth0 nodad
              addr add {RESOLVER}/32 dev lo
              addr add {METADATA}/32 dev lo
@@ -139,13 +153,17 @@ impl Host {
              -6 addr add {}/128 dev lo nodad",
             WEB[0], WEB[1]
         ));
-        ip("link set lo up
-            link set wan0 up
-            addr add 198.51.100.2/24 dev wan0
+        ip("addr add 198.51.100.2/24 dev wan0
             -6 addr add 2001:db8::2/64 dev wan0 nodad
             route add default via 198.51.100.1
             -6 route add default via 2001:db8::1");
-        Host { namespace: Namespace::current(), internet }
+        // The kernel lets IPv6 addresses take effect in its own time.
+        for (place, local) in
+            [(&namespace, UPLINK[1]), (&internet, WEB[1]), (&internet, "2001:db8::1")]
+        {
+            place.eventually(|| output("ip", &["-6", "route", "get", local]).starts_with("local"));
+        }
+        Host { namespace, internet }
     }
 }
 
@@ -480,6 +498,10 @@ fn machine_bandwidth_is_limited_in_both_directions_and_changes_live() {
         network.set_bandwidth(netns, &app.link, Bandwidth::default()).await.unwrap();
         network.set_bandwidth(netns, &app.link, Bandwidth::default()).await.unwrap();
         assert!(!outside(&app.link).contains("tbf"));
+        let free = container(&network, "b").await;
+        network.set_bandwidth(free.namespace.0.as_fd(), &free.link, limits).await.unwrap();
+        let inside = free.namespace.run(|| output("tc", &["qdisc", "show", "dev", "eth0"]));
+        assert!(inside.contains("rate 16Mbit"), "{inside}");
         let none = Bandwidth { ingress: Some(0), egress: None };
         let error = network.set_bandwidth(netns, &app.link, none).await.unwrap_err();
         assert_eq!(report(&error), "0 bytes per second is too slow for a link; the least is 1024");
@@ -725,6 +747,42 @@ fn machine_a_network_of_another_user_namespace_is_joined_as_well() {
         assert!(host.namespace.reaches(endpoint.addresses.v6, 80));
         drop(holder.stdin.take());
         holder.wait().unwrap();
+        network.close().await.unwrap();
+    });
+}
+
+#[test]
+fn machine_a_container_is_reachable_the_moment_it_is_attached() {
+    // A first packet that is lost costs a retransmission, which comes later than our patience.
+    on_a_host(|host| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        for number in 0..20 {
+            let app = container(&network, &number.to_string()).await;
+            let _app = app.namespace.listen("[::]:80");
+            assert!(host.namespace.reaches(app.addresses.v6, 80), "IPv6, container {number}");
+            assert!(host.namespace.reaches(app.addresses.v4, 80), "IPv4, container {number}");
+            network.detach(&app.link).await.unwrap();
+        }
+        network.close().await.unwrap();
+    });
+}
+
+#[test]
+fn machine_removing_a_link_leaves_the_gateway_to_the_others() {
+    on_a_host(|host| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        let (a, b) = (container(&network, "a").await, container(&network, "b").await);
+        let listener = b.namespace.listen("[::]:80");
+        network.detach(&a.link).await.unwrap();
+        let gateway = network.gateway();
+        let sources = [
+            (IpAddr::V4(b.addresses.v4), IpAddr::V6(gateway.v4.to_ipv6_mapped())),
+            (IpAddr::V6(b.addresses.v6), IpAddr::V6(gateway.v6)),
+        ];
+        for (to, source) in sources {
+            assert!(host.namespace.reaches(to, 80), "host to {to}");
+            assert_eq!(listener.accept().unwrap().1.ip(), source);
+        }
         network.close().await.unwrap();
     });
 }

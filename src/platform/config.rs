@@ -30,6 +30,8 @@ pub struct Config {
     pub log_bytes_per_app: u64,
     /// Mirror of Debian's packages for `stack:build`; the recipe's own if none.
     pub debian_mirror: Option<String>,
+    /// Mirror of Debian's security updates; the recipe's own if none.
+    pub debian_security_mirror: Option<String>,
     /// The host name that `git remote add` lines show. Default `localhost`.
     pub public_host: String,
     /// Where everything is kept; the daemon's `--data-dir`.
@@ -62,6 +64,7 @@ impl Default for Config {
             log_file_bytes: 10 << 20,
             log_bytes_per_app: 100 << 20,
             debian_mirror: None,
+            debian_security_mirror: None,
             public_host: "localhost".into(),
             data_dir: "/var/lib/staithe".into(),
             run_dir: "/run/staithe".into(),

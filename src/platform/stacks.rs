@@ -13,6 +13,9 @@ use crate::image::{ImageConfig, ImageSpec, Lease, TarOptions};
 use crate::store::StoredStack;
 use crate::support::report;
 
+/// The stacks that can be made.
+const RECIPES: &[(&str, &str)] =
+    &[("debian-13", include_str!("../../buildpacks/stacks/debian-13.toml"))];
 /// A bootstrap downloads some 200 MB and unpacks 700 MB.
 const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
@@ -53,9 +56,10 @@ impl Platform {
     /// `NotFound` for a stack without a recipe; the operation fails with `Failed` where packages
     /// cannot be had.
     pub async fn build_stack(&self, actor: &Actor, name: &str) -> Result<Operation<StackReport>> {
-        let recipe = StackRecipe::bundled(name).ok_or_else(|| no_stack(name))?;
-        let recipe =
-            recipe.map_err(|error| Error::internal("a bundled stack recipe is damaged", error))?;
+        let (_, text) =
+            RECIPES.iter().find(|(known, _)| *known == name).ok_or_else(|| no_stack(name))?;
+        let recipe = StackRecipe::parse(text)
+            .map_err(|error| Error::internal("a bundled stack recipe is damaged", error))?;
         let (actor, name) = (actor.clone(), name.to_owned());
         Ok(self.operate(Journal::new(), move |platform, output, cancel| async move {
             let lease = platform.images.lease();
@@ -116,14 +120,12 @@ impl Platform {
         work: &Path,
         output: &Arc<Output>,
     ) -> Result<(String, u64)> {
-        let label = match variant {
-            Variant::Run => "run",
-            Variant::Build => "build",
-        };
+        let label = variant.name();
         output.step(&format!("Making the {label} image of {name} out of Debian packages"));
         let tar = work.join(format!("{label}.tar"));
         let options = BootstrapOptions {
             mirror: self.settings().debian_mirror.clone(),
+            security_mirror: self.settings().debian_security_mirror.clone(),
             ca_bundle: self.settings().build.host_ca_bundle(),
             cache_dir: self.settings().data_dir.join("cache").join("debian"),
             work_dir: work.to_owned(),

@@ -93,7 +93,7 @@ pub(super) enum Lease {
     /// Nowhere: the app's state.
     Unavailable { target: Arc<Target> },
     /// Nowhere: every instance was tried.
-    Exhausted { target: Arc<Target> },
+    Exhausted,
     /// No app has the host.
     Unknown,
 }
@@ -128,7 +128,7 @@ impl Core {
         };
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
-            None => Lease::Exhausted { target },
+            None => Lease::Exhausted,
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) async fn forward(connection: &mut Connection<'_>, passage: &Passage<'
             Lease::Unavailable { target } => {
                 return respond(connection, passage, Some(&target), target.page()).await;
             }
-            Lease::Exhausted { .. } => break,
+            Lease::Exhausted => break,
         };
         let address = open.upstream.address;
         match connection.core.pool.connect(address, reuse).await {
@@ -427,10 +427,8 @@ impl ReceiveSide<'_, '_, '_> {
                 self.pass_interim(head).await?;
                 continue;
             }
-            self.progress.status.set(response.status);
-            self.progress.until_close.set(response.sent_framing == Framing::UntilClose);
-            self.progress.answered.set(true);
             if response.status == 101 {
+                self.begin_answer(&response);
                 self.write(&mut [IoSlice::new(head)]).await?;
             } else {
                 self.pass_body(&response, buffer, head).await?;
@@ -491,7 +489,10 @@ impl ReceiveSide<'_, '_, '_> {
         let mut body = BodyReader::new(response.framing);
         let mut at_end = false;
         loop {
-            let taken = body.take(buffer.data_mut()).map_err(|bad| ReceiveError::Cut(bad.0))?;
+            let taken = body.take(buffer.data_mut()).map_err(|bad| self.broken(bad))?;
+            if !head.is_empty() {
+                self.begin_answer(response);
+            }
             let done = taken.done || at_end;
             let payload = &buffer.data()[taken.payload];
             let length = payload.len();
@@ -510,6 +511,20 @@ impl ReceiveSide<'_, '_, '_> {
                 Ok(_) => {}
                 Err(_) => return Err(ReceiveError::Cut("the connection broke inside the body")),
             }
+        }
+    }
+
+    /// From here on the client has a part of the answer, and a page of ours comes too late.
+    fn begin_answer(&self, response: &Response) {
+        self.progress.status.set(response.status);
+        self.progress.until_close.set(response.sent_framing == Framing::UntilClose);
+        self.progress.answered.set(true);
+    }
+
+    fn broken(&self, bad: BadBody) -> ReceiveError {
+        match self.progress.answered.get() {
+            true => ReceiveError::Cut(bad.0),
+            false => BadResponse(bad.0).into(),
         }
     }
 

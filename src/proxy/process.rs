@@ -1,7 +1,7 @@
 //! The process: binds, drops its privileges, runs the cores and the control thread.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::{Config, Error, ListenerFile, ProxyArgs, User};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
-pub(super) const DIRECTORY: &str = "proxy";
+const DIRECTORY: &str = "proxy";
 
 /// Descriptors that are not connections: listeners, runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
@@ -59,23 +59,15 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Prepare { path, source }
     };
+    let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
-    let owner = sys_owner(&run_dir).map_err(prepare(&run_dir))?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
     let routes_file = RoutesFile::in_directory(Path::new("."));
-    let table = routes_file.load_or_empty();
-    let log = config.access_log.then(|| LogWriter::start(Path::new("."), config)).transpose();
-    let log = log.map_err(|source| Error::Start { what: "the access log", source })?;
-    let routes = Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
-        // Written by us, so a newer version's; the control plane sends its own.
-        tracing::error!(error = report(&error), "ignore the kept route table");
-        Router::default()
-    });
     let shared = Arc::new(Shared {
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores)),
         config: config.clone(),
-        routes: ArcSwap::from_pointee(routes),
         cores,
         max_connections,
         connections: AtomicU64::new(0),
@@ -83,17 +75,48 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         bad_request: AtomicU64::new(0),
         log_dropped: Arc::default(),
     });
+    let result = run(&shared, bound, seam, Access { owner, routes_file });
+    remove_run_files(&run_dir);
+    result
+}
+
+/// The routes of the process before.
+fn kept_routes(file: &RoutesFile, cores: usize) -> Router {
+    let table = file.load_or_empty();
+    Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
+        // Written by us, so another version's; the control plane sends its own.
+        tracing::error!(error = report(&error), "ignore the kept route table");
+        Router::default()
+    })
+}
+
+/// Who may use the seam, and what it writes.
+struct Access {
+    owner: u32,
+    routes_file: RoutesFile,
+}
+
+/// Runs threads until the end.
+fn run(
+    shared: &Arc<Shared>,
+    bound: Vec<Bound>,
+    seam: UnixListener,
+    access: Access,
+) -> Result<(), Error> {
+    let config = &shared.config;
+    let log = config.access_log.then(|| LogWriter::start(Path::new("."), config)).transpose();
+    let log = log.map_err(|source| Error::Start { what: "the access log", source })?;
     let listening: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-    let running = start_cores(&shared, bound, log.as_ref())?;
-    tracing::info!(?listening, cores, routes = table.version, "proxy ready");
-    let result = control(&shared, running, seam, owner, routes_file);
-    if let Some(LogWriter { sender, thread }) = log {
+    let running = start_cores(shared, bound, log.as_ref())?;
+    let routes = shared.routes.load().version;
+    tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
+    let result = control(shared, running, seam, access);
+    if let (Some(LogWriter { sender, thread }), Ok(CoresEnded::All)) = (log, &result) {
         drop(sender);
         // The last lines; a panic in it was reported already.
         let _ = thread.join();
     }
-    remove_run_files(&run_dir);
-    result
+    result.map(|_| ())
 }
 
 fn core_count(config: &Config) -> usize {
@@ -135,12 +158,8 @@ fn prepare_directory(data_dir: &Path, user: User) -> Result<PathBuf, Error> {
     let path = absolute(data_dir)?.join(DIRECTORY);
     let prepare = || {
         std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
-        if is_root()? {
-            std::os::unix::fs::lchown(&path, Some(user.uid), Some(user.gid))?;
-            // What an earlier run as another user left.
-            for entry in std::fs::read_dir(&path)? {
-                std::os::unix::fs::lchown(entry?.path(), Some(user.uid), Some(user.gid))?;
-            }
+        if is_root()? && owner_of(&path)? != user.uid {
+            take_over(&path, user)?;
         }
         Ok(())
     };
@@ -148,13 +167,27 @@ fn prepare_directory(data_dir: &Path, user: User) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Whether this process is root: by the owner of its own entry in /proc, proc(5).
-fn is_root() -> io::Result<bool> {
-    Ok(sys_owner(Path::new("/proc/self"))? == 0)
+/// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
+/// Only plain files with one name: a former user may have left a link to a file that is not ours.
+fn take_over(directory: &Path, user: User) -> io::Result<()> {
+    let (uid, gid) = (Some(user.uid), Some(user.gid));
+    std::os::unix::fs::lchown(directory, uid, gid)?;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file() && metadata.nlink() == 1 {
+            std::os::unix::fs::lchown(entry.path(), uid, gid)?;
+        }
+    }
+    Ok(())
 }
 
-fn sys_owner(path: &Path) -> io::Result<u32> {
-    use std::os::unix::fs::MetadataExt;
+/// Whether this process is root: by the owner of its own entry in /proc, proc(5).
+fn is_root() -> io::Result<bool> {
+    Ok(owner_of(Path::new("/proc/self"))? == 0)
+}
+
+fn owner_of(path: &Path) -> io::Result<u32> {
     Ok(std::fs::metadata(path)?.uid())
 }
 
@@ -251,15 +284,15 @@ fn control(
     shared: &Arc<Shared>,
     running: Running,
     seam: UnixListener,
-    owner: u32,
-    routes_file: RoutesFile,
-) -> Result<(), Error> {
+    access: Access,
+) -> Result<CoresEnded, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::Start { what: "the control runtime", source })?;
     let shared = Arc::clone(shared);
     runtime.block_on(async move {
         let Running { commands, mut ended } = running;
         let (stop_tx, mut stop) = mpsc::channel(1);
+        let Access { owner, routes_file } = access;
         let seam = Seam::new(shared.clone(), commands.clone(), routes_file, owner, stop_tx)
             .serve(seam)
             .map_err(|source| Error::Start { what: "the control socket", source })?;
@@ -271,9 +304,9 @@ fn control(
             Some(grace) = stop.recv() => grace,
             _ = ended.recv() => return Err(Error::CoreEnded),
         };
-        let result = end_cores(&commands, &mut ended, grace, &mut signals).await;
+        let cores_ended = end_cores(&commands, &mut ended, grace, &mut signals).await;
         seam.abort();
-        result
+        Ok(cores_ended)
     })
 }
 
@@ -282,7 +315,7 @@ async fn end_cores(
     ended: &mut mpsc::Receiver<()>,
     grace: Duration,
     signals: &mut Signals,
-) -> Result<(), Error> {
+) -> CoresEnded {
     tracing::info!(grace_ms = grace.as_millis(), "proxy stopping");
     let deadline = Instant::now() + grace;
     for core in commands {
@@ -295,11 +328,17 @@ async fn end_cores(
         }
     };
     tokio::select! {
-        () = all => {}
+        () = all => CoresEnded::All,
         // A second signal means now: the threads end with the process.
-        () = signals.next() => {}
+        () = signals.next() => CoresEnded::NotAll,
     }
-    Ok(())
+}
+
+/// Whether the threads have ended, and the log's senders with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CoresEnded {
+    All,
+    NotAll,
 }
 
 struct Signals {

@@ -18,12 +18,12 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::backoff::Backoff;
 use crate::support::{report, tasks};
 
-use super::process::{DIRECTORY, remove_run_files};
+use super::process::remove_run_files;
 use super::protocol::LISTENER_FILE_NAME;
 use super::{Config, Drained, Error, ListenerFile, ProxyArgs, ProxyHandle, RouteTable};
 
@@ -40,7 +40,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// For a process whose socket has closed to end by itself, before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the proxy says of itself goes here; set aside before a start when larger than this.
+/// For a process that was told to end; longer than any grace that makes sense.
+const REAP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the proxy says of itself goes here, under the data directory: not into its own directory,
+/// where a proxy that was taken over could put a link for us to write through. Set aside before a
+/// start when larger than this.
+const LOG_DIRECTORY: &str = "logs";
 const LOG_NAME: &str = "proxy.log";
 const MAX_LOG: u64 = 4 * 1024 * 1024;
 
@@ -54,7 +60,7 @@ pub struct SupervisorSpec {
     pub program: PathBuf,
     /// Exists; holds `proxy.sock` and `proxy.json`.
     pub run_dir: PathBuf,
-    /// `proxy/` in it holds the routes and logs.
+    /// `proxy/` in it holds the routes and the access log, `logs/` what the proxy says of itself.
     pub data_dir: PathBuf,
     /// The settings.
     pub config: Config,
@@ -66,6 +72,8 @@ pub struct SupervisorSpec {
 pub struct Supervisor {
     inner: Arc<Inner>,
     current: watch::Receiver<Option<ProxyHandle>>,
+    /// Ends the supervision with the last clone.
+    _supervision: Arc<DropGuard>,
 }
 
 #[derive(Debug)]
@@ -74,15 +82,6 @@ struct Inner {
     /// The last table that was set, for a successor that does not have it.
     table: Mutex<Option<RouteTable>>,
     ending: CancellationToken,
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        // The task has the other reference.
-        if Arc::strong_count(&self.inner) <= 2 {
-            self.inner.ending.cancel();
-        }
-    }
 }
 
 impl Supervisor {
@@ -108,7 +107,8 @@ impl Supervisor {
             Arc::new(Inner { spec, table: Mutex::default(), ending: CancellationToken::new() });
         let life = Life { inner: Arc::clone(&inner), current: current_tx, child };
         tasks::spawn("proxy/supervisor", life.supervise(handle));
-        Ok(Self { inner, current })
+        let supervision = Arc::new(inner.ending.clone().drop_guard());
+        Ok(Self { inner, current, _supervision: supervision })
     }
 
     /// The proxy now; waits for one that is being started, up to 10 s.
@@ -117,7 +117,9 @@ impl Supervisor {
     /// `Timeout`, when no proxy comes up.
     pub async fn handle(&self) -> Result<ProxyHandle, Error> {
         let mut current = self.current.clone();
-        let running = timeout(START_TIMEOUT, current.wait_for(Option::is_some)).await;
+        let is_open =
+            |handle: &Option<ProxyHandle>| handle.as_ref().is_some_and(ProxyHandle::is_open);
+        let running = timeout(START_TIMEOUT, current.wait_for(is_open)).await;
         match running.map_err(|_| Error::Timeout { after: START_TIMEOUT })? {
             Ok(handle) => handle.clone().ok_or(Error::Gone),
             Err(_) => Err(Error::Gone),
@@ -129,14 +131,14 @@ impl Supervisor {
     /// # Errors
     /// As there; if the proxy dies meanwhile its successor is asked.
     pub async fn set_routes(&self, table: &RouteTable) -> Result<(), Error> {
-        let mut first_try = true;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match self.handle().await?.set_routes(table).await {
                 Ok(()) => break,
-                Err(Error::Gone) if first_try => first_try = false,
+                // Its successor is asked, which `handle` waits for.
+                Err(Error::Gone) if Instant::now() < deadline => tokio::task::yield_now().await,
                 Err(error) => return Err(error),
             }
-            self.died().await;
         }
         self.inner.remember(table);
         Ok(())
@@ -181,15 +183,6 @@ impl Supervisor {
         remove_run_files(&self.inner.spec.run_dir);
         Ok(())
     }
-
-    /// Waits until the supervision has noticed that the proxy is gone.
-    async fn died(&self) {
-        let mut current = self.current.clone();
-        let gone =
-            |handle: &Option<ProxyHandle>| handle.as_ref().is_none_or(|handle| !handle.is_open());
-        // The handle said so; the deadline is for the case that a successor is there already.
-        let _ = timeout(START_POLL, current.wait_for(gone)).await;
-    }
 }
 
 impl Inner {
@@ -219,7 +212,8 @@ impl Life {
         let ending = self.inner.ending.clone();
         loop {
             tokio::select! {
-                // Both only wait.
+                // Both only wait. The end first: nothing is started after it.
+                biased;
                 () = ending.cancelled() => break,
                 () = handle.closed() => {}
             }
@@ -228,15 +222,17 @@ impl Life {
             self.reap().await;
             let started = tokio::select! {
                 // A start that is given up leaves a process that the next control plane adopts.
+                biased;
                 () = ending.cancelled() => break,
                 started = self.start_again() => started,
             };
             handle = started;
             self.current.send_replace(Some(handle.clone()));
         }
+        drop(handle);
         // Whoever ends the proxy waits for its socket; the process must be reaped all the same.
         if let Some(mut child) = self.child.take() {
-            let _ = timeout(Duration::from_secs(60), child.wait()).await;
+            let _ = timeout(REAP_TIMEOUT, child.wait()).await;
         }
     }
 
@@ -283,7 +279,7 @@ impl Life {
 /// Starts a process and waits until it answers.
 async fn start(spec: &SupervisorSpec) -> Result<(ProxyHandle, Child), Error> {
     let spawn_error = |source| Error::Spawn { program: spec.program.clone(), source };
-    let directory = spec.data_dir.join(DIRECTORY);
+    let directory = spec.data_dir.join(LOG_DIRECTORY);
     let mut log = open_log(&directory).map_err(spawn_error)?;
     let log_start = log.seek(SeekFrom::End(0)).map_err(spawn_error)?;
     let args = ProxyArgs {

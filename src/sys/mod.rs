@@ -14,5 +14,4 @@ pub mod path;
 pub mod process;
 pub mod pty;
 pub mod session;
-pub mod socket;
 pub mod tty;

@@ -92,8 +92,8 @@ pub fn bring_loopback_up() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    let up = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    request.ifr_ifru.ifru_flags = up;
+    let up = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = up.try_into().map_err(io::Error::other)?;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives across the call.
     let result = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) };

@@ -113,6 +113,13 @@ pub fn signal_pid(pid: i32, number: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, number) }.into())
 }
 
+/// _exit(2): ends a forked child without running what its parent has left to run at its end, and
+/// without dropping what [`close_all_but`] has closed.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(code.into()) }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -226,6 +233,11 @@ pub fn forbid_inspection() -> io::Result<()> {
 /// Of the system call.
 pub fn set_name(name: &CStr) -> io::Result<()> {
     Ok(nix::sys::prctl::set_name(name)?)
+}
+
+/// umask(2): which permission bits new files do not get.
+pub fn set_umask(mask: u32) {
+    let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
 }
 
 /// close_range(2) (5.9) of all descriptors but the three standard ones and `kept`.

@@ -20,7 +20,19 @@ const MODULES: &[(&str, &[&str], &str)] = &[
     ("store", &["domain", "support"], "a mechanism"),
     (
         "platform",
-        &["domain", "support", "sys", "wire", "container", "image", "network", "build", "git", "proxy", "store"],
+        &[
+            "domain",
+            "support",
+            "sys",
+            "wire",
+            "container",
+            "image",
+            "network",
+            "build",
+            "git",
+            "proxy",
+            "store",
+        ],
         "rules compose mechanisms",
     ),
     ("api", &["platform", "domain", "wire", "support", "sys"], "an interface translates"),
@@ -114,14 +126,20 @@ fn modules_import_what_the_table_allows() {
         if WIRING.contains(&line.module.as_str()) {
             continue;
         }
-        let Some((_, allowed, why)) = MODULES.iter().find(|(module, ..)| *module == line.module) else {
-            violations.push(format!("{}: module `{}` is not in the table", line.place, line.module));
+        let Some((_, allowed, why)) = MODULES.iter().find(|(module, ..)| *module == line.module)
+        else {
+            violations
+                .push(format!("{}: module `{}` is not in the table", line.place, line.module));
             continue;
         };
         for word in words_after(&line.text, "crate::") {
-            let known = MODULES.iter().any(|(module, ..)| *module == word) || ["config", "daemon"].contains(&word);
+            let known = MODULES.iter().any(|(module, ..)| *module == word)
+                || ["config", "daemon"].contains(&word);
             if known && word != line.module && !allowed.contains(&word) {
-                violations.push(format!("{}: `{}` may not import `{word}`: {why}", line.place, line.module));
+                violations.push(format!(
+                    "{}: `{}` may not import `{word}`: {why}",
+                    line.place, line.module
+                ));
             }
         }
     }
@@ -164,8 +182,13 @@ fn files_stay_readable() {
 
 #[test]
 fn the_architecture_page_shows_every_module() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md")).unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md"))
+            .unwrap();
     for (module, ..) in MODULES {
-        assert!(page.contains(&format!("`{module}`")), "docs/ARCHITECTURE.md does not show `{module}`");
+        assert!(
+            page.contains(&format!("`{module}`")),
+            "docs/ARCHITECTURE.md does not show `{module}`"
+        );
     }
 }

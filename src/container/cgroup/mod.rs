@@ -100,6 +100,9 @@ pub(super) struct Hierarchy {
 
 impl Hierarchy {
     pub(super) fn detect(prefix: &str) -> Result<Self, Error> {
+        if !is_valid_name(prefix) {
+            return Err(Error::InvalidPrefix { prefix: prefix.to_owned() });
+        }
         let places = detect::places()?;
         for needed in [Controller::Memory, Controller::Pids, Controller::Cpu] {
             if !places.contains_key(&needed) {

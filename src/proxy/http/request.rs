@@ -271,9 +271,8 @@ struct RequestLine<'b> {
 
 impl<'b> RequestLine<'b> {
     fn read(method: &'b str, target: &'b str, facts: &Facts<'b>) -> Result<Self, Refusal> {
-        let (target, authority) = if target.starts_with('/') {
-            (target.into(), facts.host.unwrap_or_default())
-        } else if target == "*" && method == "OPTIONS" {
+        let is_origin = target.starts_with('/') || (target == "*" && method == "OPTIONS");
+        let (target, authority) = if is_origin {
             (target.into(), facts.host.unwrap_or_default())
         } else {
             // RFC 9112 §3.2.2: the target's authority replaces whatever Host says.

@@ -17,7 +17,8 @@ impl Repo {
     /// remote `staithe`.
     pub(crate) fn of_fixture(staithe: &Staithe, fixture: &str, app: &str) -> Self {
         let repo = Self::empty(staithe, app);
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/apps").join(fixture);
+        let source =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/apps").join(fixture);
         let mut command = Command::new("cp");
         command.arg("-rT").arg(source).arg(repo.path());
         Finished::of(command, "").succeeds();
@@ -44,7 +45,9 @@ impl Repo {
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())).unwrap();
+        std::fs::File::create(&path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .unwrap();
     }
 
     pub(crate) fn commit(&self, message: &str) {

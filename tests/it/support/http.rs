@@ -23,7 +23,8 @@ impl Answer {
 
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let wanted = |line: &&str| line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
+        let wanted =
+            |line: &&str| line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
         let line = self.head.lines().skip(1).find(wanted)?;
         Some(line.split_once(':')?.1.trim().to_owned())
     }

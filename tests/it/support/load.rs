@@ -63,8 +63,11 @@ fn ask(
     let mut reader = match connection.take() {
         Some(reader) => reader,
         None => {
-            let stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
-            stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(|error| error.to_string())?;
+            let stream =
+                TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
+            stream
+                .set_read_timeout(Some(Duration::from_secs(30)))
+                .map_err(|error| error.to_string())?;
             BufReader::new(stream)
         }
     };

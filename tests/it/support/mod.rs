@@ -21,7 +21,9 @@ pub(crate) fn eventually<T: std::fmt::Debug>(
     loop {
         match ask() {
             Ok(value) => return value,
-            Err(last) if Instant::now() > end => panic!("{what}: not within {deadline:?}; last: {last}"),
+            Err(last) if Instant::now() > end => {
+                panic!("{what}: not within {deadline:?}; last: {last}")
+            }
             Err(_) => pause(),
         }
     }

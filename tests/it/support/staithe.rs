@@ -40,7 +40,8 @@ impl Staithe {
 
     pub(crate) fn start_with(stack: bool, settings: &[&str]) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
-        let directory = tempfile::Builder::new().prefix("staithe-it-").tempdir_in(scratch()).unwrap();
+        let directory =
+            tempfile::Builder::new().prefix("staithe-it-").tempdir_in(scratch()).unwrap();
         // The owner of the repositories passes through on its way to the hook.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), mode).unwrap();
@@ -104,7 +105,8 @@ impl Staithe {
         for setting in defaults.iter().chain(&self.settings) {
             command.args(["--set", setting]);
         }
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         *self.daemon.lock().unwrap() = Some(child);
         eventually(START, "the daemon serves", || {
@@ -212,7 +214,12 @@ impl Staithe {
         let mut words = self.ssh_words().into_iter();
         let mut command = Command::new(words.next().unwrap());
         let address = self.ssh_address();
-        command.args(words).arg("-p").arg(address.port().to_string()).arg("staithe@127.0.0.1").args(arguments);
+        command
+            .args(words)
+            .arg("-p")
+            .arg(address.port().to_string())
+            .arg("staithe@127.0.0.1")
+            .args(arguments);
         command
     }
 
@@ -258,8 +265,9 @@ impl Staithe {
         let mut arguments = arguments.to_vec();
         arguments.extend(["--format", "json"]);
         let finished = self.cli(&arguments).succeeds();
-        serde_json::from_str(&finished.stdout)
-            .unwrap_or_else(|error| panic!("{arguments:?} prints no JSON: {error}\n{}", finished.stdout))
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| {
+            panic!("{arguments:?} prints no JSON: {error}\n{}", finished.stdout)
+        })
     }
 }
 
@@ -277,7 +285,8 @@ impl Drop for Staithe {
 
 /// Sends a signal to a process this test has started.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    let status =
+        Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
 }
 
@@ -308,18 +317,37 @@ impl Finished {
         let output: Output = child.wait_with_output().unwrap();
         writer.join().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { what, code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            what,
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     #[track_caller]
     pub(crate) fn succeeds(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}\nstdout: {}\nstderr: {}", self.what, self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(0),
+            "{}\nstdout: {}\nstderr: {}",
+            self.what,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
     #[track_caller]
     pub(crate) fn fails_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\nstdout: {}\nstderr: {}", self.what, self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "{}\nstdout: {}\nstderr: {}",
+            self.what,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
