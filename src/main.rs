@@ -36,27 +36,26 @@ fn proxy_role(arguments: &[OsString]) -> ExitCode {
     let run = || -> anyhow::Result<()> {
         let args = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())?;
         Ok(proxy::main(&args)?)
-use staithe::{git, ssh};
-
-/// Where the control socket is unless the environment says otherwise.
-const CONTROL_SOCKET: &str = "/run/staithe/control.sock";
-
-fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let environment = |name: &str| std::env::var_os(name);
-    let socket = environment("STAITHE_CONTROL_SOCKET").unwrap_or_else(|| CONTROL_SOCKET.into());
-    let socket = PathBuf::from(socket);
-    let (role, rest) = match arguments.split_first() {
-        Some((role, rest)) => (role.to_str().unwrap_or_default(), rest),
-        None => ("", &[][..]),
     };
-    match role {
-        "git-hook" => git::hook::main(rest, environment),
-        "ssh-authorized-keys" => match std::env::current_exe() {
-            Ok(executable) => ssh::system::authorized_keys(rest, &socket, &executable),
-            Err(_) => ExitCode::FAILURE,
-        },
-        "ssh-command" => ssh::system::forced_command(rest, environment, &socket),
-        _ => ExitCode::FAILURE,
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// The control plane's socket, for the roles that the system's sshd starts.
+fn control_socket() -> PathBuf {
+    match std::env::var_os("STAITHE_CONTROL_SOCKET") {
+        Some(path) => path.into(),
+        None => "/run/staithe/control.sock".into(),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "there is no log yet")]
+fn usage(error: &clap::Error) -> ExitCode {
+    eprint!("{error}");
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

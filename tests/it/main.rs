@@ -6,11 +6,7 @@
 mod architecture;
 mod build;
 mod container;
+mod git;
 mod image;
 mod proxy;
 mod support;
-mod container;
-mod proxy;
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
-
-mod git;
