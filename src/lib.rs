@@ -31,3 +31,6 @@ pub mod platform;
 pub mod api;
 pub mod cli;
 pub mod ssh;
+// Wiring: the only code that sees all of it.
+pub mod config;
+pub mod daemon;

@@ -1,3 +1,61 @@
 //! argv → role. Container roles are handed over before any thread exists.
 
-fn main() {}
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use staithe::{cli, container, daemon, git, proxy, ssh};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let rest = arguments.get(2..).unwrap_or_default();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("container-monitor") => container::monitor::main(),
+        Some("container-exec") => container::exec::main(),
+        Some("serve") => match daemon::Args::try_parse_from(&arguments[1..]) {
+            Ok(args) => daemon::main(args),
+            Err(error) => usage(&error),
+        },
+        Some("proxy") => proxy_role(rest),
+        Some("git-hook") => git::hook::main(rest, |name| std::env::var_os(name)),
+        Some("ssh-authorized-keys") => {
+            let executable = std::env::current_exe().unwrap_or_else(|_| "staithe".into());
+            ssh::system::authorized_keys(rest, &control_socket(), &executable)
+        }
+        Some("ssh-command") => {
+            ssh::system::forced_command(rest, |name| std::env::var_os(name), &control_socket())
+        }
+        _ => cli::main(arguments.into_iter().skip(1)),
+    }
+}
+
+/// `staithe proxy`: started and told its settings by the control plane.
+fn proxy_role(arguments: &[OsString]) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let run = || -> anyhow::Result<()> {
+        let args = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())?;
+        Ok(proxy::main(&args)?)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The control plane's socket, for the roles that the system's sshd starts.
+fn control_socket() -> PathBuf {
+    match std::env::var_os("STAITHE_CONTROL_SOCKET") {
+        Some(path) => path.into(),
+        None => "/run/staithe/control.sock".into(),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "there is no log yet")]
+fn usage(error: &clap::Error) -> ExitCode {
+    eprint!("{error}");
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

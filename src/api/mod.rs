@@ -1,1 +1,41 @@
-//! api.
+//! The HTTP API: `/api/v1/…`, on the control socket.
+//!
+//! ```text
+//! accept ─ peer credentials ─ edge (id, actor, log, problems) ─ router ─ one handler ─ one verb
+//! ```
+//!
+//! Nouns are paths and verbs are methods; each handler translates one request into one method of
+//! `platform` and back. Verbs that take a while answer with a stream of lines (`stream`), processes
+//! with a terminal take over the connection (`session`).
+//!
+//! **Invariant.** Decides nothing but who may speak: a rule found here is in the wrong place.
+
+mod apps;
+mod builds;
+mod caller;
+mod checks;
+mod config;
+mod domains;
+mod edge;
+mod error;
+mod events;
+mod extract;
+mod logs;
+mod processes;
+mod pushes;
+mod releases;
+mod resources;
+mod router;
+mod server;
+mod session;
+mod ssh;
+mod stacks;
+mod stream;
+mod system;
+
+pub use server::{Config, serve};
+pub use session::{Process, Remote};
+pub use ssh::Shell;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,33 @@
-//! domain.
+//! The words of Staithe: nouns and the rules about them.
+//!
+//! **Invariant.** No I/O, no async, no clock: everything here is a value, and every rule a pure
+//! function. Text that means something is parsed into a type at the edge (`FromStr`) and refused
+//! there with a reason; after the edge no `String` carries a meaning.
+
+mod actor;
+mod app;
+mod build;
+mod check;
+mod config;
+mod event;
+mod hostname;
+mod invalid;
+mod process;
+mod release;
+mod resources;
+mod ssh_key;
+mod time;
+
+pub use actor::Actor;
+pub use app::{App, AppId, AppName, BranchName, RunState};
+pub use build::{Build, BuildId, BuildStatus};
+pub use check::{Check, CheckKind, CheckSettings};
+pub use config::{ConfigVars, EnvKey, Secret};
+pub use event::Event;
+pub use hostname::Hostname;
+pub use invalid::Invalid;
+pub use process::{Formation, InstanceName, ProcessType};
+pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
+pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use ssh_key::SshPublicKey;
+pub use time::{Millis, Timestamp};

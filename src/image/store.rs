@@ -195,6 +195,14 @@ impl ImageStore {
         self.state().layers.contains_key(digest)
     }
 
+    /// The layer, if the store has it.
+    pub fn layer(&self, digest: &Digest) -> Option<Layer> {
+        let state = self.state();
+        let known = state.layers.get(digest)?;
+        let (tar_bytes, entries) = (known.tar_bytes, known.entries);
+        Some(Layer { digest: *digest, tar_bytes, entries, dropped: 0, existed: true })
+    }
+
     /// The snapshot's directory. Read-only for everybody: changing it corrupts the store.
     pub fn layer_path(&self, digest: &Digest) -> PathBuf {
         self.path("layers/sha256").join(digest.hex())

@@ -1,1 +1,160 @@
-//! platform.
+//! The product's rules: one method for each user verb, composed from the mechanisms.
+//!
+//! ```text
+//!  verb ─► desired state (store) ─► plan(wanted, observed) ─► start ─► ready ─► switch ─► retire
+//!            the same path after a push, a config change, a scale, a rollback, a crash, at boot
+//! ```
+//!
+//! Desired state lives in the store, observed state is asked of the container runtime. A deploy has
+//! one commit point, [`crate::store::Store::set_current_release`]: before it a failure leaves the
+//! old release as it was; after it a restart of the control plane finishes the work.
+//!
+//! **Invariants.** A verb is one method here, whichever interface calls it. At most one deploy of an
+//! app at a time (its lane). Nothing here waits on a request path of an app's users.
+
+mod apps;
+mod changes;
+mod clock;
+mod config;
+mod deploy;
+mod domains;
+mod error;
+mod history;
+mod instances;
+mod journal;
+mod keys;
+mod lanes;
+mod launch;
+mod layers;
+mod logs;
+mod pipeline;
+mod plan;
+mod probe;
+mod push;
+mod readiness;
+mod recovery;
+mod routes;
+mod sandbox;
+mod session;
+mod stacks;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use error::Error;
+pub use journal::{Follower, Journal};
+pub use session::Session;
+
+pub use crate::wire::{
+    AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport, InstanceReport,
+    InstanceStatus, Kind, LogLine, LogQuery, ProcessReport, PushOutcome, PushRequest, RefUpdate,
+    ResourceChange, ResourceReport, ResourceScope, RunRequest, SshKey, StackReport, TerminalSize,
+};
+
+use crate::build::{Lifecycle, Output};
+use crate::container::Runtime;
+use crate::git::Repositories;
+use crate::image::ImageStore;
+use crate::network::Network;
+use crate::proxy::Supervisor;
+use crate::store::Store;
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// The mechanisms that the platform composes, opened by the daemon.
+#[derive(Debug)]
+pub struct Parts {
+    /// Desired state.
+    pub store: Store,
+    /// Images and layers.
+    pub images: ImageStore,
+    /// Containers.
+    pub runtime: Runtime,
+    /// Links and addresses.
+    pub network: Network,
+    /// Git repositories.
+    pub repositories: Repositories,
+    /// Buildpacks.
+    pub lifecycle: Lifecycle,
+    /// The proxy.
+    pub proxy: Supervisor,
+}
+
+/// The control plane's state and verbs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Platform(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    parts: Parts,
+    instances: instances::Registry,
+    lanes: lanes::Lanes,
+    builds: pipeline::Running,
+    routes: routes::Publisher,
+}
+
+impl std::ops::Deref for Platform {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+impl Platform {
+    /// The platform over opened mechanisms. Call [`Platform::recover`] before any verb.
+    pub fn new(config: Config, parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            parts,
+            instances: instances::Registry::default(),
+            lanes: lanes::Lanes::default(),
+            builds: pipeline::Running::default(),
+            routes: routes::Publisher::default(),
+        }))
+    }
+
+    fn settings(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Runs `work` as an operation: its output goes to the journal, its end to the caller, and it
+    /// goes on when the caller goes away.
+    fn operate<T, F>(
+        &self,
+        journal: Journal,
+        work: impl FnOnce(Platform, Arc<Output>, CancellationToken) -> F,
+    ) -> Operation<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let cancel = CancellationToken::new();
+        let sink = journal.clone();
+        let output = Arc::new(Output::new(&self.0.config.build, move |line| sink.line(line)));
+        let work = work(self.clone(), output, cancel.clone());
+        let closing = journal.clone();
+        let outcome = crate::support::tasks::spawn("operation", async move {
+            let result = work.await;
+            closing.close();
+            result
+        });
+        Operation { journal, outcome, cancel }
+    }
+}
+
+/// A verb that takes a while: lines as they happen, then its outcome. It goes on when the caller
+/// goes away; a push is canceled by `cancel`.
+#[derive(Debug)]
+pub struct Operation<T> {
+    /// What it prints (Heroku's grammar), from its first line.
+    pub journal: Journal,
+    /// Its end.
+    pub outcome: tokio::task::JoinHandle<Result<T>>,
+    /// Asks it to stop before its next irreversible step.
+    pub cancel: CancellationToken,
+}

@@ -1,1 +1,57 @@
-//! proxy.
+//! The proxy: the data plane, a process of its own that puts apps on the web.
+//!
+//! ```text
+//!   control plane                    │ staithe proxy
+//!                                    │
+//!   Supervisor ── ProxyHandle ──── proxy.sock ──► seam ──► RouteTable ──► routes.json
+//!   (spawns, adopts, respawns)       │                        │ one ArcSwap
+//!                                    │        ┌───────────────┴──────────────┐
+//!                                    │      core 0                         core n
+//!                                    │      listener ► connection ► exchange ► upstream pool
+//! ```
+//!
+//! One single-threaded runtime for each processor, with its own listening socket (`SO_REUSEPORT`),
+//! its own upstream connections and nothing shared but the route table and counters: a request
+//! never leaves the core that accepted it. A request looks its route up once for each attempt, so
+//! a switch is one pointer store, and requests in flight finish where they are.
+//!
+//! **Invariants.** The proxy never asks the control plane anything: it serves its last table while
+//! the control plane is away, and reads it back from disk when it was killed itself. What it
+//! forwards it has parsed strictly (RFC 9112) and framed anew, so that no byte of one request can
+//! be taken for another. An answer cut short by an app is never made to look complete.
+
+mod config;
+mod error;
+mod protocol;
+mod routes;
+
+mod http;
+
+mod access_log;
+mod buffer;
+mod clock;
+mod page;
+mod router;
+mod timer;
+mod upstream;
+
+mod connection;
+mod core;
+mod exchange;
+mod tunnel;
+
+mod listen;
+mod process;
+mod routes_file;
+mod seam;
+
+mod control;
+mod supervisor;
+
+pub use config::{ArgsError, Config, ProxyArgs, User};
+pub use control::ProxyHandle;
+pub use error::Error;
+pub use process::main;
+pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
+pub use routes::{Route, RouteState, RouteTable};
+pub use supervisor::{Supervisor, SupervisorSpec};

@@ -4,9 +4,14 @@
 //! call each. Policy lives in the callers. Each file is one subject of the kernel's interface.
 
 pub mod credentials;
+pub mod fd;
 pub mod fs;
+pub mod handover;
 pub mod mount;
 pub mod namespace;
+pub mod netns;
+pub mod path;
 pub mod process;
 pub mod pty;
-pub mod socket;
+pub mod session;
+pub mod tty;

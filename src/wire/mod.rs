@@ -1,1 +1,21 @@
-//! wire.
+//! The JSON shapes that the API, the command line and the git hook agree on.
+//!
+//! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
+//! Staithe. Verbs of `platform` take and give these same shapes.
+
+pub mod frames;
+mod kind;
+mod problem;
+mod protocol;
+mod reports;
+mod requests;
+mod stream;
+
+pub use kind::Kind;
+pub use problem::Problem;
+pub use protocol::{
+    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
+};
+pub use reports::*;
+pub use requests::*;
+pub use stream::StreamItem;

@@ -1,7 +1,5 @@
 //! A stack made out of Debian packages, as an image: bootstrapped, stored, taken elsewhere.
 
-#![allow(clippy::print_stderr, reason = "a skipped check says so")]
-
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

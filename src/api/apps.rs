@@ -1,0 +1,71 @@
+//! `/apps`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body};
+use super::stream::{self, OnDrop};
+use crate::domain;
+use crate::platform::Platform;
+use crate::wire::{AppReport, CloneApp, DeployBranch, NewApp, RenameApp};
+
+pub(super) async fn list(
+    State(platform): State<Platform>,
+) -> Result<Json<Vec<AppReport>>, Refusal> {
+    Ok(Json(platform.apps().await?))
+}
+
+pub(super) async fn create(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(new): Body<NewApp>,
+) -> Result<Json<domain::App>, Refusal> {
+    Ok(Json(platform.create_app(&caller.actor, &new.name).await?))
+}
+
+pub(super) async fn info(
+    State(platform): State<Platform>,
+    App(app): App,
+) -> Result<Json<AppReport>, Refusal> {
+    Ok(Json(platform.app(&app).await?))
+}
+
+pub(super) async fn destroy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.destroy_app(&caller.actor, &app).await?))
+}
+
+pub(super) async fn rename(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<RenameApp>,
+) -> Result<Json<domain::App>, Refusal> {
+    Ok(Json(platform.rename_app(&caller.actor, &app, &request.to).await?))
+}
+
+pub(super) async fn clone(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<CloneApp>,
+) -> Result<Response, Refusal> {
+    let CloneApp { to, skip_deploy } = request;
+    let operation = platform.clone_app(&caller.actor, &app, &to, skip_deploy).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+pub(super) async fn set_deploy_branch(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<DeployBranch>,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.set_deploy_branch(&caller.actor, &app, request.branch).await?))
+}

@@ -1,0 +1,46 @@
+//! `/apps/{app}/builds`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Id, Query};
+use super::stream;
+use crate::domain::{Build, BuildId};
+use crate::platform::Platform;
+use crate::wire::{CancelBuild, ListQuery};
+
+pub(super) async fn list(
+    State(platform): State<Platform>,
+    App(app): App,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Build>>, Refusal> {
+    Ok(Json(platform.builds(&app, query.limit()).await?))
+}
+
+pub(super) async fn info(
+    State(platform): State<Platform>,
+    App(app): App,
+    Id(id): Id<BuildId>,
+) -> Result<Json<Build>, Refusal> {
+    Ok(Json(platform.build(&app, id).await?))
+}
+
+pub(super) async fn output(
+    State(platform): State<Platform>,
+    App(app): App,
+    Id(id): Id<BuildId>,
+) -> Result<Response, Refusal> {
+    Ok(stream::journal(&platform.build_output(&app, id).await?))
+}
+
+pub(super) async fn cancel(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<CancelBuild>,
+) -> Result<Json<Build>, Refusal> {
+    Ok(Json(platform.cancel_build(&caller.actor, &app, request.id).await?))
+}

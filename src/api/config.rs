@@ -1,0 +1,30 @@
+//! `/apps/{app}/config`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body};
+use super::stream::{self, OnDrop};
+use crate::domain::ConfigVars;
+use crate::platform::Platform;
+use crate::wire::ConfigChange;
+
+pub(super) async fn show(
+    State(platform): State<Platform>,
+    App(app): App,
+) -> Result<Json<ConfigVars>, Refusal> {
+    Ok(Json(platform.config(&app).await?))
+}
+
+pub(super) async fn change(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(change): Body<ConfigChange>,
+) -> Result<Response, Refusal> {
+    let operation = platform.change_config(&caller.actor, &app, change).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}

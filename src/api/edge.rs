@@ -1,0 +1,67 @@
+//! The edge of every request: who asks, under which id, how it ended.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+
+use super::caller::{Caller, Peer};
+use super::error::{Refusal, problem, problem_response};
+use crate::platform::{Error, Kind};
+use crate::support::report;
+use crate::wire::REQUEST_ID_HEADER;
+
+/// Names the request, lets only known peers pass, renders refusals, and writes the one log line.
+pub(super) async fn edge(mut request: Request, next: Next) -> Response {
+    let request_id = new_request_id();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", request.id = %request_id, %method, path);
+    async {
+        let started = Instant::now();
+        let mut response = match identify(&mut request, &request_id) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        };
+        if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
+            log_failure(&error);
+            response = problem_response(&problem(&error, &request_id));
+        }
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID_HEADER, value);
+        }
+        let duration_ms = started.elapsed().as_millis();
+        tracing::debug!(status = response.status().as_u16(), duration_ms, "request answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+fn identify(request: &mut Request, request_id: &str) -> Result<(), Refusal> {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Stranger(u32::MAX));
+    let actor = peer.actor(request.headers())?;
+    request.extensions_mut().insert(Caller { actor, request_id: request_id.to_owned() });
+    Ok(())
+}
+
+/// One line for an error that a client is told about. Only the platform's own faults need a person.
+pub(super) fn log_failure(error: &Error) {
+    let kind = error.kind().as_str();
+    match error.kind() {
+        Kind::Internal => tracing::error!(kind, "request failed: {}", report(error)),
+        Kind::Unavailable => tracing::warn!(kind, "request put off: {}", report(error)),
+        _ => tracing::info!(kind, "request refused: {}", report(error)),
+    }
+}
+
+/// 64 random bits in hexadecimal; unique enough to find a line in a log.
+fn new_request_id() -> String {
+    let mut bytes = [0; 8];
+    // Without randomness the id is all zeros, which is still a valid id.
+    let _ = getrandom::fill(&mut bytes);
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}

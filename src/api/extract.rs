@@ -1,0 +1,95 @@
+//! Path, query and body parsed into words of the domain, or refused with a sentence.
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::Refusal;
+use crate::domain::{AppName, Invalid};
+use crate::platform::{Error, Kind};
+
+/// `{app}` of the path.
+#[derive(Debug)]
+pub(super) struct App(pub(super) AppName);
+
+impl<S: Send + Sync> FromRequestParts<S> for App {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Ok(Self(parameter(parts, state, "app").await?.parse()?))
+    }
+}
+
+/// `{id}` of the path: a build, a release, a key, a stack, a push.
+#[derive(Debug)]
+pub(super) struct Id<T>(pub(super) T);
+
+impl<S: Send + Sync, T: FromStr<Err: Into<Error>>> FromRequestParts<S> for Id<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let text = parameter(parts, state, "id").await?;
+        Ok(Self(text.parse().map_err(Into::into)?))
+    }
+}
+
+/// Text without rules of its own; whoever looks it up refuses what does not exist.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
+
+impl FromStr for Text {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.is_empty() || text.chars().any(char::is_control) {
+            true => Err(Invalid::new("name", text, "must not be empty or have control characters")),
+            false => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+async fn parameter<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Result<String, Refusal> {
+    let invalid = |message: String| Refusal::from(Error::new(Kind::Invalid, message));
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|rejection| invalid(rejection.body_text()))?;
+    let value = params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    value.ok_or_else(|| invalid(format!("the path has no {name}")))
+}
+
+/// A JSON body.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Error::new(Kind::Invalid, rejection.body_text()).into()),
+        }
+    }
+}
+
+/// The query string.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Error::new(Kind::Invalid, rejection.body_text()).into()),
+        }
+    }
+}

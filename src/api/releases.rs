@@ -1,0 +1,40 @@
+//! `/apps/{app}/releases` and `rollback`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Id, Query};
+use super::stream::{self, OnDrop};
+use crate::domain::ReleaseVersion;
+use crate::platform::Platform;
+use crate::wire::{ListQuery, ReleaseReport, RollbackRequest};
+
+pub(super) async fn list(
+    State(platform): State<Platform>,
+    App(app): App,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<ReleaseReport>>, Refusal> {
+    let releases = platform.releases(&app, query.limit()).await?;
+    Ok(Json(releases.into_iter().map(ReleaseReport::from).collect()))
+}
+
+pub(super) async fn info(
+    State(platform): State<Platform>,
+    App(app): App,
+    Id(version): Id<ReleaseVersion>,
+) -> Result<Json<ReleaseReport>, Refusal> {
+    Ok(Json(platform.release(&app, version).await?.into()))
+}
+
+pub(super) async fn rollback(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<RollbackRequest>,
+) -> Result<Response, Refusal> {
+    let operation = platform.rollback(&caller.actor, &app, request.version).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}

@@ -1,0 +1,36 @@
+//! `/apps/{app}/resources`.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body};
+use crate::platform::Platform;
+use crate::wire::{QuotaRequest, ResourceReport};
+
+type Report = Result<Json<ResourceReport>, Refusal>;
+
+pub(super) async fn report(State(platform): State<Platform>, App(app): App) -> Report {
+    Ok(Json(platform.resources(&app).await?))
+}
+
+pub(super) async fn limit(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<QuotaRequest>,
+) -> Report {
+    let QuotaRequest { scope, change } = request;
+    Ok(Json(platform.set_limits(&caller.actor, &app, scope, change).await?))
+}
+
+pub(super) async fn reserve(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<QuotaRequest>,
+) -> Report {
+    let QuotaRequest { scope, change } = request;
+    Ok(Json(platform.set_reservations(&caller.actor, &app, scope, change).await?))
+}

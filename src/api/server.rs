@@ -1,0 +1,174 @@
+//! The control socket: accepting, bounding and ending connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::caller::Peer;
+use super::router::{Parts, router};
+use super::session::Sessions;
+use super::ssh::Shell;
+use crate::platform::Platform;
+use crate::support::backoff::Backoff;
+use crate::support::shutdown::{Phase, Shutdown};
+use crate::support::tasks;
+
+/// How long a client may take to send its request's head, and stay idle between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a stranger's connection lasts: enough to be told no.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many strangers are told no at once; more are hung up on. The socket is open to all users, and
+/// a crowd of them must not keep root out.
+const MAX_STRANGERS: usize = 16;
+/// The most bytes of one request's head.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Waits after a failed `accept` (too many open files, accept(2)).
+const ACCEPT_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// The operator's settings of the control socket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The most connections at once; more wait. Default 512.
+    pub max_connections: usize,
+    /// The most `run`, `enter` and SSH sessions at once. Default 128.
+    pub max_sessions: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_connections: 512, max_sessions: 128 }
+    }
+}
+
+/// Serves the API on `listener` until the shutdown drains: then no new connection is accepted, open
+/// requests go on until the shutdown stops, and the function returns when the last is gone.
+///
+/// User ids in `trusted` (the repositories' owner) may act for the person they name in a header;
+/// root may do anything; all others are refused.
+pub async fn serve(
+    listener: UnixListener,
+    config: &Config,
+    platform: Platform,
+    shell: Arc<dyn Shell>,
+    trusted: &[u32],
+    shutdown: Shutdown,
+) {
+    let sessions = Sessions::new(config.max_sessions, shutdown.clone());
+    let router = router(Parts { platform, shell, sessions: sessions.clone() });
+    serve_router(listener, config, router, trusted, shutdown).await;
+    sessions.finished().await;
+}
+
+pub(super) async fn serve_router(
+    listener: UnixListener,
+    config: &Config,
+    router: Router,
+    trusted: &[u32],
+    mut shutdown: Shutdown,
+) {
+    let known = Arc::new(Semaphore::new(config.max_connections));
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let connections = TaskTracker::new();
+    let mut backoff = Backoff::new(ACCEPT_RETRY.0, ACCEPT_RETRY.1);
+    loop {
+        let stream = tokio::select! {
+            // Cancel-safe: an unaccepted connection stays in the listener's queue.
+            accepted = listener.accept() => accepted.map(|(stream, _)| stream),
+            // Cancel-safe: the phase stays reached.
+            () = shutdown.reached(Phase::Draining) => break,
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection on the control socket");
+                tokio::time::sleep(backoff.next_delay()).await;
+                continue;
+            }
+        };
+        backoff.reset();
+        let Some((peer, permit)) = admit(&stream, trusted, &known, &strangers).await else {
+            continue;
+        };
+        let connection = connection(stream, router.clone(), peer, permit, shutdown.clone());
+        // Detached on purpose: the tracker waits for it below.
+        drop(tasks::spawn("api/connection", connections.track_future(connection)));
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Who connects, and a place for them. Waits for a place if the peer is known.
+async fn admit(
+    stream: &UnixStream,
+    trusted: &[u32],
+    known: &Arc<Semaphore>,
+    strangers: &Arc<Semaphore>,
+) -> Option<(Peer, OwnedSemaphorePermit)> {
+    let credentials = stream
+        .peer_cred()
+        .inspect_err(|error| tracing::warn!(%error, "cannot learn who connects"))
+        .ok()?;
+    let peer = Peer::of(credentials.uid(), trusted);
+    let permit = match peer {
+        Peer::Stranger(_) => Arc::clone(strangers).try_acquire_owned().ok()?,
+        Peer::Root | Peer::Trusted => Arc::clone(known).acquire_owned().await.ok()?,
+    };
+    Some((peer, permit))
+}
+
+async fn connection(
+    stream: UnixStream,
+    router: Router,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+    mut shutdown: Shutdown,
+) {
+    let service = TowerToHyperService::new(router.layer(axum::middleware::map_request(
+        move |mut request: Request| async move {
+            request.extensions_mut().insert(peer);
+            request
+        },
+    )));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let deadline = async {
+        match peer {
+            Peer::Stranger(_) => tokio::time::sleep(STRANGER_TIMEOUT).await,
+            Peer::Root | Peer::Trusted => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    let mut draining = shutdown.clone();
+    loop {
+        tokio::select! {
+            // Polled to its end or dropped on purpose, in the two arms that end the loop.
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "control connection ended early");
+                }
+                return;
+            }
+            () = draining.reached(Phase::Draining), if shutdown.phase() == Phase::Running => {
+                connection.as_mut().graceful_shutdown();
+            }
+            () = shutdown.reached(Phase::Stopping) => return,
+            () = deadline.as_mut() => return,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `/ssh-keys`, and `/ssh/exec` for the forced command of the system's sshd.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{Body, Id, Text};
+use super::session::{Remote, Sessions, Upgrade};
+use crate::domain::Actor;
+use crate::platform::{Error, Platform};
+use crate::wire::{ExecRequest, NewSshKey, SshKey};
+
+/// Starts what an SSH client asks for: git's services and Staithe's commands. The SSH server is the
+/// production implementation; it does for the system's sshd what it does for its own clients.
+pub trait Shell: Send + Sync {
+    /// Starts the command of `request` for `actor`.
+    ///
+    /// # Errors
+    /// If there is no such command or it cannot be started.
+    fn open<'a>(
+        &'a self,
+        actor: &'a Actor,
+        request: ExecRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Remote, Error>> + Send + 'a>>;
+}
+
+pub(super) async fn keys(State(platform): State<Platform>) -> Result<Json<Vec<SshKey>>, Refusal> {
+    Ok(Json(platform.ssh_keys().await?))
+}
+
+pub(super) async fn add_key(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(new): Body<NewSshKey>,
+) -> Result<Json<SshKey>, Refusal> {
+    Ok(Json(platform.add_ssh_key(&caller.actor, &new.name, &new.public_key).await?))
+}
+
+pub(super) async fn remove_key(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(Text(key)): Id<Text>,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.remove_ssh_key(&caller.actor, &key).await?))
+}
+
+pub(super) async fn exec(
+    State(shell): State<Arc<dyn Shell>>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    upgrade: Upgrade,
+    Body(request): Body<ExecRequest>,
+) -> Result<Response, Refusal> {
+    let remote = shell.open(&caller.actor, request).await?;
+    Ok(sessions.start(remote, upgrade)?)
+}

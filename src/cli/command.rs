@@ -1,0 +1,215 @@
+//! The tree of commands.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use super::context::Context;
+use super::exit::Failure;
+use super::{
+    apps, builds, checks, config, domains, events, git, help, logs, ps, releases, resource, run,
+    ssh_keys, stack, system,
+};
+
+/// A git-push platform in one program.
+#[derive(Debug, Parser)]
+#[command(name = "staithe", disable_help_subcommand = true, color = clap::ColorChoice::Never)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) noun: Noun,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Print results only
+    #[arg(long, global = true)]
+    pub(super) quiet: bool,
+    /// Do not ask for confirmation
+    #[arg(long, global = true)]
+    pub(super) force: bool,
+    /// The server's run directory [default: /run/staithe, or STAITHE_RUN_DIR]
+    #[arg(long, global = true, value_name = "dir")]
+    pub(super) run_dir: Option<String>,
+    /// Accepted for Dokku's sake
+    #[arg(long, global = true, hide = true)]
+    trace: bool,
+}
+
+/// The nouns, in the order of `help`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Noun {
+    /// Apps
+    #[command(subcommand)]
+    Apps(apps::Verb),
+    /// Config vars: the environment an app is given
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Processes
+    #[command(subcommand)]
+    Ps(ps::Verb),
+    /// Releases
+    #[command(subcommand)]
+    Releases(releases::Verb),
+    /// Goes back to an earlier release, by making a new one like it
+    Rollback(releases::Rollback),
+    /// Shows what an app's processes print
+    Logs(logs::Logs),
+    /// Runs a command in a new container of an app's current release
+    Run(run::Run),
+    /// Opens a shell, or runs a command, in a running instance
+    Enter(run::Enter),
+    /// Domains
+    #[command(subcommand)]
+    Domains(domains::Verb),
+    /// Shows an app's first URL
+    Url(apps::Urls),
+    /// Shows all URLs of an app
+    Urls(apps::Urls),
+    /// Quotas
+    #[command(subcommand)]
+    Resource(resource::Verb),
+    /// Deploy checks
+    #[command(subcommand)]
+    Checks(checks::Verb),
+    /// Builds
+    #[command(subcommand)]
+    Builds(builds::Verb),
+    /// Git
+    #[command(subcommand)]
+    Git(git::Verb),
+    /// SSH keys
+    #[command(subcommand)]
+    SshKeys(ssh_keys::Verb),
+    /// Stacks: the base images of builds and instances
+    #[command(subcommand)]
+    Stack(stack::Verb),
+    /// Events: what happened and who did it
+    #[command(subcommand)]
+    Events(events::Verb),
+    /// Removes images that no kept release needs
+    Gc(system::Gc),
+    /// Shows the version of this program and of the server
+    Version(system::Version),
+    /// Shows help: for all commands, a group (`help ps`) or one (`help ps:scale`)
+    Help(help::Help),
+}
+
+impl Noun {
+    /// Runs the command.
+    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self {
+            Self::Apps(verb) => verb.run(context).await,
+            Self::Config(verb) => verb.run(context).await,
+            Self::Ps(verb) => verb.run(context).await,
+            Self::Releases(verb) => verb.run(context).await,
+            Self::Rollback(rollback) => rollback.run(context).await,
+            Self::Logs(logs) => logs.run(context).await,
+            Self::Run(run) => run.run(context).await,
+            Self::Enter(enter) => enter.run(context).await,
+            Self::Domains(verb) => verb.run(context).await,
+            Self::Url(urls) => urls.first(context).await,
+            Self::Urls(urls) => urls.all(context).await,
+            Self::Resource(verb) => verb.run(context).await,
+            Self::Checks(verb) => verb.run(context).await,
+            Self::Builds(verb) => verb.run(context).await,
+            Self::Git(verb) => verb.run(context).await,
+            Self::SshKeys(verb) => verb.run(context).await,
+            Self::Stack(verb) => verb.run(context).await,
+            Self::Events(verb) => verb.run(context).await,
+            Self::Gc(gc) => gc.run(context).await,
+            Self::Version(version) => version.run(context).await,
+            Self::Help(help) => help.run(context),
+        }
+    }
+}
+
+/// The tree as clap has it, with usages in Dokku's form.
+pub(super) fn tree() -> clap::Command {
+    Cli::command().mut_subcommands(|noun| {
+        let name = noun.get_name().to_owned();
+        let noun = noun.disable_help_subcommand(true);
+        match noun.has_subcommands() {
+            true => noun.mut_subcommands(|verb| {
+                let full = format!("{name}:{}", verb.get_name());
+                with_usage(verb, &full)
+            }),
+            false => with_usage(noun, &name),
+        }
+    })
+}
+
+fn with_usage(command: clap::Command, name: &str) -> clap::Command {
+    let usage = format!("staithe {}", usage(&command, name));
+    command.override_usage(usage)
+}
+
+/// `apps:clone [--skip-deploy] <old-app> <new-app>`.
+pub(super) fn usage(command: &clap::Command, name: &str) -> String {
+    let mut usage = name.to_owned();
+    for option in command.get_opts().filter(|option| is_own(option)) {
+        let long = option.get_long().unwrap_or_default();
+        usage.push_str(&format!(" [--{long}{}]", value(option)));
+    }
+    for positional in command.get_positionals() {
+        let name = value_name(positional);
+        let many = positional.get_num_args().is_some_and(|range| range.max_values() > 1);
+        let many = if many { "..." } else { "" };
+        match positional.is_required_set() {
+            true => usage.push_str(&format!(" <{name}>{many}")),
+            false => usage.push_str(&format!(" [<{name}>{many}]")),
+        }
+    }
+    usage
+}
+
+/// Whether an option belongs to the command itself and is to be shown.
+pub(super) fn is_own(option: &clap::Arg) -> bool {
+    !option.is_hide_set() && !option.is_global_set() && option.get_long() != Some("help")
+}
+
+/// How many words an option may choose from to have them all in its usage.
+const MAX_WORDS: usize = 3;
+
+/// What follows an option: nothing, ` <num>` or, of a few words, ` stdout|json`.
+pub(super) fn value(option: &clap::Arg) -> String {
+    let takes_value = option.get_action().takes_values();
+    let words = option.get_possible_values();
+    let words: Vec<_> = words.iter().map(clap::builder::PossibleValue::get_name).collect();
+    match (takes_value, words.len()) {
+        (false, _) => String::new(),
+        (true, 1..=MAX_WORDS) => format!(" {}", words.join("|")),
+        (true, _) => format!(" <{}>", value_name(option)),
+    }
+}
+
+/// What stands for an argument's value: `app`.
+fn value_name(argument: &clap::Arg) -> String {
+    match argument.get_value_names() {
+        Some([name, ..]) if name.contains('=') => name.to_string(),
+        Some([name, ..]) => name.to_lowercase().replace('_', "-"),
+        _ => argument.get_id().as_str().replace('_', "-"),
+    }
+}
+
+/// A command as users write it, with its definition.
+pub(super) struct Entry<'a> {
+    /// `apps:create`, `logs`.
+    pub(super) name: String,
+    /// Its definition.
+    pub(super) command: &'a clap::Command,
+}
+
+/// The visible commands of one noun: its verbs, or itself.
+pub(super) fn entries(noun: &clap::Command) -> Vec<Entry<'_>> {
+    let name = noun.get_name();
+    match noun.has_subcommands() {
+        true => {
+            let verbs = noun.get_subcommands().filter(|verb| !verb.is_hide_set());
+            verbs
+                .map(|verb| Entry { name: format!("{name}:{}", verb.get_name()), command: verb })
+                .collect()
+        }
+        false => vec![Entry { name: name.to_owned(), command: noun }],
+    }
+}

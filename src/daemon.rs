@@ -1,0 +1,263 @@
+//! The control plane's process: builds everything in order, runs it, stops it in reverse.
+//!
+//! ```text
+//!  store ─ images ─ runtime ─ network ─ repositories ─ lifecycle ─ proxy ─ platform ─ recover
+//!        ─ control socket ─ ssh ─ housekeeping      (Running → Draining → Stopping)
+//! ```
+//!
+//! Containers and the proxy outlive this process, unless it is ephemeral.
+
+mod doors;
+mod housekeeping;
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Config, LogFormat};
+use crate::platform::{Parts, Platform};
+use crate::support::shutdown::{self, Phase};
+use crate::support::{report, tasks};
+use crate::{api, build, container, git, image, network, proxy, ssh, store};
+
+/// `staithe serve`: runs the control plane in the foreground.
+#[derive(Debug, Parser)]
+#[command(name = "staithe serve")]
+pub struct Args {
+    /// The operator's file; one that is named must exist.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Outranks `server.data_dir` of the file.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Outranks `server.run_dir` of the file.
+    #[arg(long)]
+    run_dir: Option<PathBuf>,
+    /// Outranks a setting of the file, as `section.key=value`; may be given again.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
+    /// Takes everything down at the end: apps, proxy, links, firewall. Data stays.
+    #[arg(long)]
+    ephemeral: bool,
+}
+
+impl Args {
+    fn load(&self) -> Result<Config, config::Error> {
+        let path = self.config.clone().unwrap_or_else(|| config::DEFAULT_PATH.into());
+        let mut settings = self.settings.clone();
+        let directories = [("data_dir", &self.data_dir), ("run_dir", &self.run_dir)];
+        let given = directories.iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
+        settings.extend(given.map(|(key, path)| format!("server.{key}={}", path.display())));
+        Config::load(&path, self.config.is_some(), &settings)
+    }
+}
+
+/// The role's entry. Logs go to standard error.
+pub fn main(args: Args) -> ExitCode {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(error) => return fail(&error),
+    };
+    start_logging(&config.log);
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&error),
+        };
+    match runtime.block_on(run(config, args.ephemeral)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "there is no log before the configuration is read")]
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!(" !     {}", report(error));
+    ExitCode::FAILURE
+}
+
+/// Sets the process's log up: also for the proxy, which has the same format.
+pub fn start_logging(log: &config::Log) {
+    let filter = tracing_subscriber::EnvFilter::new(&log.filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
+    prepare_directories(&config).context("prepare the directories")?;
+    let platform = open(&config).await?;
+    let recovery =
+        platform.recover().await.context("recover what an earlier control plane left")?;
+    tracing::info!(?recovery, "recovered");
+    let (controller, shutdown) = shutdown::channel();
+    let doors = doors::Doors::new(&config, platform.clone());
+    let socket = bind_control_socket(&config)?;
+    let ssh = ssh::Server::bind(
+        config.ssh.clone(),
+        &config.server.data_dir.join("keys"),
+        doors.clone(),
+        doors.clone(),
+    )
+    .context("start the SSH server")?;
+    let addresses: Vec<_> = ssh.local_addresses().iter().map(ToString::to_string).collect();
+    let api = {
+        let (platform, config, shutdown) = (platform.clone(), config.clone(), shutdown.clone());
+        let trusted = doors.trusted_users();
+        tasks::spawn("api", async move {
+            api::serve(socket, &config.api, platform, Arc::new(doors), &trusted, shutdown).await;
+        })
+    };
+    let ssh = tasks::spawn("ssh", ssh.run(shutdown.clone()));
+    let housekeeping =
+        tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));
+    announce(&config, &platform, &addresses)?;
+    wait_for_signal().await?;
+    tracing::info!("draining");
+    controller.advance(Phase::Draining);
+    let drained = async { tokio::join!(ssh, api) };
+    tokio::pin!(drained);
+    let deadline = Duration::from_secs(config.server.shutdown_timeout_s);
+    let finished = tokio::select! {
+        // Cancel-safe: pinned, and awaited again below.
+        _ = &mut drained => true,
+        // Cancel-safe: only observe.
+        () = tokio::time::sleep(deadline) => false,
+        _ = wait_for_signal() => false,
+    };
+    controller.advance(Phase::Stopping);
+    if !finished && tokio::time::timeout(deadline, drained).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+    housekeeping.abort();
+    if ephemeral {
+        platform.take_down().await;
+        remove_run_dir(&config.server.run_dir);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Opens the mechanisms, lowest first.
+async fn open(config: &Config) -> anyhow::Result<Platform> {
+    let data = &config.server.data_dir;
+    let run = &config.server.run_dir;
+    let executable = install_executable(data).context("install the program for hooks")?;
+    let store = store::Store::open(&data.join("staithe.db")).context("open the store")?;
+    let images = image::ImageStore::open(&data.join("images"), config.images.clone())
+        .context("open the image store")?;
+    let runtime = container::Runtime::open(container::Config {
+        run_dir: run.clone(),
+        prefix: config.server.instance.clone(),
+        ..container::Config::default()
+    })
+    .context("open the container runtime")?;
+    let network =
+        network::Network::open(config.network.clone()).await.context("open the network")?;
+    let repositories = git::Repositories::open(
+        config.git.clone(),
+        git::Places {
+            root: data.join("repos"),
+            hook_executable: executable.clone(),
+            control_socket: config.control_socket(),
+        },
+    )
+    .context("open the repositories")?;
+    let lifecycle = build::Lifecycle::open(config.build.clone(), &data.join("buildpacks"))
+        .context("load the buildpacks")?;
+    let proxy = proxy::Supervisor::ensure_running(proxy::SupervisorSpec {
+        program: executable,
+        run_dir: run.clone(),
+        data_dir: data.clone(),
+        config: config.proxy.clone(),
+    })
+    .await
+    .context("start the proxy")?;
+    let parts = Parts { store, images, runtime, network, repositories, lifecycle, proxy };
+    Ok(Platform::new(config.platform.clone(), parts))
+}
+
+fn prepare_directories(config: &Config) -> std::io::Result<()> {
+    let data = &config.server.data_dir;
+    let directory =
+        |path: &Path, mode| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    // Hooks and the proxy have users of their own and pass through; secrets below are 0700.
+    directory(data, 0o755)?;
+    directory(&config.server.run_dir, 0o755)?;
+    for secret in ["keys", "logs", "cache", "instances", "builds"] {
+        directory(&data.join(secret), 0o700)?;
+    }
+    Ok(())
+}
+
+/// Copies this program to where the repositories' owner may execute it, and where it stays the one
+/// that the daemon speaks with, also while the installed one is being replaced.
+fn install_executable(data: &Path) -> std::io::Result<PathBuf> {
+    let target = data.join("bin").join("staithe");
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(data.join("bin"))?;
+    let source = std::fs::read("/proc/self/exe")?;
+    if std::fs::read(&target).is_ok_and(|current| current == source) {
+        return Ok(target);
+    }
+    crate::support::atomic_file::write(&target, &source, 0o755)?;
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755))?;
+    Ok(target)
+}
+
+/// All users may connect: who they are is asked of the kernel, and most are told no.
+fn bind_control_socket(config: &Config) -> anyhow::Result<UnixListener> {
+    let path = config.control_socket();
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context("remove an old control socket"),
+    }
+    let listener = UnixListener::bind(&path).context("bind the control socket")?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Says where everything is, in the log and in a file that scripts may wait for.
+fn announce(config: &Config, platform: &Platform, ssh: &[String]) -> anyhow::Result<()> {
+    let http: Vec<String> =
+        platform.proxy.listening()?.listen.iter().map(ToString::to_string).collect();
+    tracing::info!(http = http.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
+    let state = serde_json::json!({ "pid": std::process::id(), "http": http, "ssh": ssh });
+    let path = config.server.run_dir.join("serving.json");
+    crate::support::atomic_file::write_volatile(&path, state.to_string().as_bytes(), 0o644)
+        .context("write serving.json")
+}
+
+fn remove_run_dir(run_dir: &Path) {
+    for name in ["control.sock", "serving.json"] {
+        // What is gone already need not be removed.
+        let _ = std::fs::remove_file(run_dir.join(name));
+    }
+    for name in ["containers", "instances"] {
+        let _ = std::fs::remove_dir_all(run_dir.join(name));
+    }
+    // Fails where others keep files in it, which is right.
+    let _ = std::fs::remove_dir(run_dir);
+}

@@ -1,0 +1,245 @@
+//! Apps: created, listed, renamed, cloned, removed.
+
+use super::instances::remove_tree;
+use super::{
+    AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
+};
+use crate::domain::{Actor, App, AppId, AppName, BranchName, Release, RunState};
+use crate::store::NewApp;
+use crate::support::report;
+
+impl Platform {
+    /// The app of that name.
+    pub(super) fn find_app(&self, name: &AppName) -> Result<App> {
+        self.store.app(name)?.ok_or_else(|| Error::no_app(name))
+    }
+
+    /// The release that serves `app`.
+    pub(super) fn current_release(&self, app: &App) -> Result<Release> {
+        let version = app.current_release.ok_or_else(|| Error::not_deployed(&app.name))?;
+        self.store.release(app.id, version)?.ok_or_else(|| {
+            Error::internal("the current release is missing", format!("{} {version}", app.name))
+        })
+    }
+
+    /// Records an event; a failure to do so goes to the log, since what happened happened.
+    pub(super) fn note(&self, app: AppId, kind: &str, message: &str, actor: &Actor) {
+        let name = self.store.app_by_id(app).ok().flatten().map(|app| app.name);
+        self.note_named(name.as_ref(), kind, message, actor);
+    }
+
+    pub(super) fn note_named(
+        &self,
+        app: Option<&AppName>,
+        kind: &str,
+        message: &str,
+        actor: &Actor,
+    ) {
+        tracing::info!(app.name = app.map(AppName::as_str), kind, actor = actor.name, "{message}");
+        if let Err(error) = self.store.add_event(clock::now(), app, kind, message, actor) {
+            tracing::error!(error = report(&error), kind, "cannot record an event");
+        }
+    }
+
+    /// Creates an app without a release.
+    ///
+    /// # Errors
+    /// `Conflict` if the name is taken.
+    pub async fn create_app(&self, actor: &Actor, name: &AppName) -> Result<App> {
+        let stack = &self.settings().default_stack;
+        let app = self.store.create_app(&NewApp { name, stack, created_at: clock::now() })?;
+        self.repositories.ensure(name)?;
+        self.note(app.id, "app.created", &format!("app `{name}` created"), actor);
+        self.publish_routes().await?;
+        Ok(app)
+    }
+
+    /// All apps by name.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn apps(&self) -> Result<Vec<AppReport>> {
+        let mut reports = Vec::new();
+        for app in self.store.apps()? {
+            reports.push(self.report_app(app).await?);
+        }
+        Ok(reports)
+    }
+
+    /// One app.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn app(&self, name: &AppName) -> Result<AppReport> {
+        self.report_app(self.find_app(name)?).await
+    }
+
+    async fn report_app(&self, app: App) -> Result<AppReport> {
+        let instances = self.report_instances(&app).await;
+        let settings = self.settings();
+        let remote = match settings.ssh_port {
+            22 => format!("{}@{}:{}", settings.ssh_user, settings.public_host, app.name),
+            port => {
+                format!("ssh://{}@{}:{port}/{}", settings.ssh_user, settings.public_host, app.name)
+            }
+        };
+        Ok(AppReport {
+            status: self.status(&app, &instances)?,
+            urls: self.urls(&app)?,
+            git_remote: remote,
+            instances,
+            app,
+        })
+    }
+
+    /// How an app stands, from what it wants and what it has.
+    pub(super) fn status(&self, app: &App, instances: &[InstanceReport]) -> Result<AppStatus> {
+        if self.0.builds.of_app(app.id).is_some() || self.0.lanes.lane(app.id).is_deploying() {
+            return Ok(AppStatus::Deploying);
+        }
+        let Some(version) = app.current_release else { return Ok(AppStatus::Created) };
+        let release = self.store.release(app.id, version)?;
+        let wanted = release.map_or(0, |release| super::plan::wanted(app, &release).len());
+        let ready =
+            instances.iter().filter(|instance| instance.status == InstanceStatus::Running).count();
+        Ok(match (wanted, ready) {
+            (0, _) => AppStatus::Stopped,
+            (_, 0) => AppStatus::Crashed,
+            (wanted, ready) if ready < wanted => AppStatus::Degraded,
+            _ => AppStatus::Running,
+        })
+    }
+
+    /// The app's instances with what they use.
+    pub(super) async fn report_instances(&self, app: &App) -> Vec<InstanceReport> {
+        let mut reports = Vec::new();
+        for instance in self.0.instances.of_app(app.id) {
+            // An instance that is just ending has no figures.
+            let stats = self.runtime.stats(&instance.container).await.ok();
+            let (restarts, last_exit) = self.0.instances.history(app.id, &instance.name);
+            reports.push(InstanceReport {
+                name: instance.name,
+                status: instance.status,
+                release: instance.release,
+                container: instance.container,
+                started_at: instance.started_at,
+                restarts,
+                last_exit,
+                memory_bytes: stats.as_ref().map(|stats| stats.memory_bytes),
+                cpu_ms: stats.as_ref().map(|stats| stats.cpu_usage_us / 1000),
+                throttled_ms: stats.as_ref().map(|stats| stats.cpu_throttled_us / 1000),
+            });
+        }
+        reports
+    }
+
+    /// The host name that people reach this machine by.
+    pub fn public_host(&self) -> &str {
+        &self.settings().public_host
+    }
+
+    /// Removes an app with all that belongs to it: instances, releases, repository, cache, logs.
+    ///
+    /// # Errors
+    /// `NotFound`; `Internal` leaves the app without instances but listed, to be tried again.
+    pub async fn destroy_app(&self, actor: &Actor, name: &AppName) -> Result<()> {
+        let app = self.find_app(name)?;
+        self.0.builds.cancel(app.id);
+        let lane = self.0.lanes.lane(app.id);
+        let _build = lane
+            .build()
+            .await
+            .map_err(|_| Error::canceled("a newer push came in between; try again"))?;
+        let _guard = lane.deploy().await;
+        self.store.set_run_state(app.id, RunState::Stopped)?;
+        self.discard(&self.0.instances.of_app(app.id)).await;
+        self.end_one_offs(app.id).await;
+        self.0.instances.forget_app(app.id);
+        self.repositories.remove(name)?;
+        for build in self.store.builds(app.id, usize::MAX)? {
+            remove_tree(&self.build_dir(build.id)).await;
+            self.remove_build_log(build.id).await;
+        }
+        for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
+            remove_tree(&directory).await;
+        }
+        self.store.remove_app(app.id)?;
+        self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
+        self.publish_routes().await
+    }
+
+    /// Gives an app another name; its instances run on.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if the name is taken.
+    pub async fn rename_app(&self, actor: &Actor, from: &AppName, to: &AppName) -> Result<App> {
+        let app = self.find_app(from)?;
+        let _guard = self.0.lanes.lane(app.id).deploy().await;
+        self.store.rename_app(app.id, to)?;
+        if let Err(error) = self.repositories.rename(from, to) {
+            self.store.rename_app(app.id, from)?;
+            return Err(error.into());
+        }
+        self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
+        self.publish_routes().await?;
+        self.find_app(to)
+    }
+
+    /// Makes an app with the settings, source and image of another, and deploys it unless told not
+    /// to. Domains are not copied.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict`.
+    pub async fn clone_app(
+        &self,
+        actor: &Actor,
+        from: &AppName,
+        to: &AppName,
+        skip_deploy: bool,
+    ) -> Result<Operation<App>> {
+        let source = self.find_app(from)?;
+        let app = self.create_app(actor, to).await?;
+        self.store.set_settings(app.id, &self.store.settings(source.id)?)?;
+        self.store.set_deploy_branch(app.id, source.deploy_branch.as_ref())?;
+        let actor = actor.clone();
+        let from = from.clone();
+        Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
+            output.step(&format!("Cloning `{from}` to `{}`", app.name));
+            if let (Some(_), false) = (source.current_release, skip_deploy) {
+                let release = platform.current_release(&source)?;
+                let guard = platform.0.lanes.lane(app.id).deploy().await;
+                let mut new = platform.draft(
+                    &app,
+                    Some(&release),
+                    &actor,
+                    &format!("Clone of {from} {}", release.version),
+                )?;
+                new.release.build = None;
+                platform.release_and_deploy(&app, new, true, (&output, &cancel), &guard).await?;
+            }
+            platform.find_app(&app.name)
+        }))
+    }
+
+    /// Sets the branch whose pushes deploy; none lets the next push of `main` or `master` decide.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn set_deploy_branch(
+        &self,
+        actor: &Actor,
+        name: &AppName,
+        branch: Option<BranchName>,
+    ) -> Result<()> {
+        let app = self.find_app(name)?;
+        self.store.set_deploy_branch(app.id, branch.as_ref())?;
+        if let Some(branch) = &branch {
+            self.repositories.set_head(name, branch)?;
+        }
+        let shown = branch
+            .as_ref()
+            .map_or("the first pushed of main or master".to_owned(), ToString::to_string);
+        self.note(app.id, "app.deploy-branch", &format!("deploy branch set to {shown}"), actor);
+        Ok(())
+    }
+}

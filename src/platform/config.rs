@@ -1,0 +1,76 @@
+//! The operator's settings of the platform's rules, and the places it works in.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::domain::Hostname;
+
+/// Settings of `[platform]`, and what the daemon fills in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Domains under which every app answers as `<app>.<domain>` until `domains:set-global` says
+    /// otherwise. Default `["localhost"]`, which browsers and curl resolve to this machine.
+    pub global_domains: Vec<Hostname>,
+    /// The stack of new apps. Default `debian-13`.
+    pub default_stack: String,
+    /// Releases kept per app, for rollback; their images stay. Default 50.
+    pub kept_releases: u32,
+    /// Build records kept per app, with their output. Default 100.
+    pub kept_builds: u32,
+    /// Builds at once on this machine; the next ones wait. Default 2.
+    pub concurrent_builds: usize,
+    /// First host id of the ranges that apps' ids are mapped to, 65,536 for each app. Default
+    /// 1879048192, the start of what systemd leaves unused (systemd.io/UIDS-GIDS).
+    pub id_base: u32,
+    /// Size at which an instance's log file is rotated, in bytes. Default 10 MiB.
+    pub log_file_bytes: u64,
+    /// Bytes of log files kept per app, the newest. Default 100 MiB.
+    pub log_bytes_per_app: u64,
+    /// Mirror of Debian's packages for `stack:build`; the recipe's own if none.
+    pub debian_mirror: Option<String>,
+    /// Mirror of Debian's security updates; the recipe's own if none.
+    pub debian_security_mirror: Option<String>,
+    /// The host name that `git remote add` lines show. Default `localhost`.
+    pub public_host: String,
+    /// Where everything is kept; the daemon's `--data-dir`.
+    #[serde(skip)]
+    pub data_dir: PathBuf,
+    /// Where what a reboot clears is kept; the daemon's `--run-dir`.
+    #[serde(skip)]
+    pub run_dir: PathBuf,
+    /// The SSH port that `git remote add` lines show.
+    #[serde(skip)]
+    pub ssh_port: u16,
+    /// The user that `git remote add` lines show.
+    #[serde(skip)]
+    pub ssh_user: String,
+    /// Settings of builds, which instances share the certificate bundle with.
+    #[serde(skip)]
+    pub build: crate::build::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let localhost = "localhost".parse().expect("`localhost` is a host name");
+        Self {
+            global_domains: vec![localhost],
+            default_stack: "debian-13".into(),
+            kept_releases: 50,
+            kept_builds: 100,
+            concurrent_builds: 2,
+            id_base: 1_879_048_192,
+            log_file_bytes: 10 << 20,
+            log_bytes_per_app: 100 << 20,
+            debian_mirror: None,
+            debian_security_mirror: None,
+            public_host: "localhost".into(),
+            data_dir: "/var/lib/staithe".into(),
+            run_dir: "/run/staithe".into(),
+            ssh_port: 2222,
+            ssh_user: "staithe".into(),
+            build: crate::build::Config::default(),
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Instances: what runs, watched one by one, from start to removal.
+//!
+//! ```text
+//! Starting ──ready──► Running ──replaced──► Retiring ──► (gone)
+//!     │                  │ ends by itself
+//!     └──────ends───────►Crashed ──after a wait──► replaced by a new one
+//! ```
+//!
+//! Each container has one watcher, which is also the only one that removes its remains.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Error, InstanceStatus, Platform, Result, clock};
+use crate::container::{ExitRecord, Signal, Stdio};
+use crate::domain::{Actor, App, AppId, Bytes, InstanceName, Release, ReleaseVersion, Timestamp};
+use crate::network::{Addresses, Bandwidth, Egress, Endpoint};
+use crate::support::backoff::Backoff;
+use crate::support::{report, tasks};
+
+/// The waits before a crashed instance is started again.
+const FIRST_RESTART: Duration = Duration::from_secs(1);
+const LAST_RESTART: Duration = Duration::from_secs(300);
+/// An instance that was up for this long counts as healthy: its waits start from the first again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// One instance with its container.
+#[derive(Debug, Clone)]
+pub(super) struct Instance {
+    pub(super) container: String,
+    pub(super) app: AppId,
+    pub(super) name: InstanceName,
+    pub(super) release: ReleaseVersion,
+    pub(super) fingerprint: String,
+    pub(super) addresses: Addresses,
+    pub(super) port: u16,
+    pub(super) status: InstanceStatus,
+    pub(super) started_at: Timestamp,
+    /// How the process ended, once it has.
+    pub(super) ended: watch::Receiver<Option<String>>,
+}
+
+impl Instance {
+    /// Where it listens, as seen from the host.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.addresses.v4, self.port))
+    }
+}
+
+/// What is remembered of a place in the formation across its containers.
+#[derive(Debug)]
+struct History {
+    restarts: u32,
+    last_exit: Option<String>,
+    backoff: Backoff,
+    /// Not to be started before.
+    not_before: Timestamp,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let backoff = Backoff::new(FIRST_RESTART, LAST_RESTART);
+        Self { restarts: 0, last_exit: None, backoff, not_before: Timestamp(0) }
+    }
+}
+
+/// All instances of all apps.
+#[derive(Debug, Default)]
+pub(super) struct Registry(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    instances: HashMap<String, Instance>,
+    histories: HashMap<(AppId, InstanceName), History>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every section leaves the maps whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The app's instances, by name.
+    pub(super) fn of_app(&self, app: AppId) -> Vec<Instance> {
+        let mut found: Vec<_> = self
+            .lock()
+            .instances
+            .values()
+            .filter(|instance| instance.app == app)
+            .cloned()
+            .collect();
+        found.sort_by(|a, b| (&a.name, a.started_at).cmp(&(&b.name, b.started_at)));
+        found
+    }
+
+    pub(super) fn insert(&self, instance: Instance) {
+        self.lock().instances.insert(instance.container.clone(), instance);
+    }
+
+    /// Moves an instance on; `false` if it is gone.
+    pub(super) fn set_status(&self, container: &str, status: InstanceStatus) -> bool {
+        match self.lock().instances.get_mut(container) {
+            Some(instance) => {
+                instance.status = status;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn remove(&self, container: &str) {
+        self.lock().instances.remove(container);
+    }
+
+    /// Forgets the crashed remains of a place that is filled again.
+    fn forget_crashed(&self, app: AppId, name: &InstanceName) {
+        self.lock().instances.retain(|_, instance| {
+            !(instance.app == app
+                && instance.name == *name
+                && instance.status == InstanceStatus::Crashed)
+        });
+    }
+
+    /// Forgets everything about an app.
+    pub(super) fn forget_app(&self, app: AppId) {
+        let mut state = self.lock();
+        state.instances.retain(|_, instance| instance.app != app);
+        state.histories.retain(|(owner, _), _| *owner != app);
+    }
+
+    /// Forgets how an app's instances ended before: a deploy begins anew.
+    pub(super) fn reset_histories(&self, app: AppId) {
+        self.lock().histories.retain(|(owner, _), _| *owner != app);
+    }
+
+    /// How often the place was filled again, and how its process last ended.
+    pub(super) fn history(&self, app: AppId, name: &InstanceName) -> (u32, Option<String>) {
+        let state = self.lock();
+        let history = state.histories.get(&(app, name.clone()));
+        history.map(|history| (history.restarts, history.last_exit.clone())).unwrap_or_default()
+    }
+
+    /// How any of the app's web instances last ended.
+    pub(super) fn last_exit(&self, app: AppId) -> Option<String> {
+        let state = self.lock();
+        let of_web =
+            |(owner, name): &&(AppId, InstanceName)| *owner == app && name.process_type.is_web();
+        let key = state.histories.keys().find(of_web)?;
+        state.histories[key].last_exit.clone()
+    }
+
+    /// Whether the place must wait before it is filled again.
+    pub(super) fn must_wait(&self, app: AppId, name: &InstanceName) -> bool {
+        let state = self.lock();
+        state
+            .histories
+            .get(&(app, name.clone()))
+            .is_some_and(|history| history.not_before > clock::now())
+    }
+
+    /// Notes an end that nobody asked for; answers the wait before the next start.
+    fn note_crash(&self, instance: &Instance, how: &str) -> Duration {
+        let mut state = self.lock();
+        let history = state.histories.entry((instance.app, instance.name.clone())).or_default();
+        if clock::now().since(instance.started_at) >= HEALTHY_AFTER {
+            history.backoff.reset();
+        }
+        let delay = history.backoff.next_delay();
+        history.restarts += 1;
+        history.last_exit = Some(how.to_owned());
+        history.not_before =
+            Timestamp(clock::now().0 + i64::try_from(delay.as_millis()).unwrap_or(0));
+        delay
+    }
+}
+
+impl Platform {
+    /// Starts one instance of `release`; it is `Starting` when this returns.
+    ///
+    /// # Errors
+    /// With nothing left behind.
+    pub(super) async fn start_instance(
+        &self,
+        app: &App,
+        release: &Release,
+        wanted: &super::plan::Wanted,
+    ) -> Result<Instance> {
+        let addresses = self.network.allocate()?;
+        let launch = self.instance_launch(app, release, wanted, addresses)?;
+        let container = launch.spec.id.clone();
+        let started = self.create_and_start(&launch.spec, addresses).await;
+        if let Err(error) = started {
+            self.clean_up(&container).await;
+            self.network.release(addresses);
+            return Err(error);
+        }
+        let (ended, ended_rx) = watch::channel(None);
+        let instance = Instance {
+            container,
+            app: app.id,
+            name: wanted.name.clone(),
+            release: release.version,
+            fingerprint: wanted.fingerprint.clone(),
+            addresses,
+            port: launch.port,
+            status: InstanceStatus::Starting,
+            started_at: launch.started_at,
+            ended: ended_rx,
+        };
+        self.0.instances.forget_crashed(app.id, &wanted.name);
+        self.watch_instance(instance.clone(), ended);
+        Ok(instance)
+    }
+
+    async fn create_and_start(
+        &self,
+        spec: &crate::container::ContainerSpec,
+        addresses: Addresses,
+    ) -> Result<()> {
+        let created = self.runtime.create(spec, Stdio::Log).await?;
+        self.attach_network(&created, addresses).await?;
+        self.runtime.start(&spec.id).await.map_err(|error| {
+            Error::new(
+                super::Kind::Failed,
+                format!("the process cannot be started: {}", report(&error)),
+            )
+        })
+    }
+
+    /// Joins a created container to the network.
+    pub(super) async fn attach_network(
+        &self,
+        created: &crate::container::Created,
+        addresses: Addresses,
+    ) -> Result<()> {
+        use std::os::fd::AsFd;
+        let endpoint = Endpoint {
+            link: self.network.link_name(&created.id),
+            addresses,
+            egress: Egress::Open,
+            bandwidth: Bandwidth::default(),
+        };
+        self.network.attach(created.netns.as_fd(), &endpoint).await?;
+        Ok(())
+    }
+
+    /// Puts an instance under watch: its end is noticed, noted and cleaned up.
+    pub(super) fn watch_instance(&self, instance: Instance, ended: watch::Sender<Option<String>>) {
+        self.0.instances.insert(instance.clone());
+        let platform = self.clone();
+        tasks::spawn("instance", async move {
+            let how = match platform.runtime.wait(&instance.container).await {
+                Ok(record) => platform.describe_exit(&instance, &record),
+                Err(error) => format!("its end could not be learned: {}", report(&error)),
+            };
+            platform.instance_ended(&instance, &how, &ended).await;
+        });
+    }
+
+    async fn instance_ended(
+        &self,
+        instance: &Instance,
+        how: &str,
+        ended: &watch::Sender<Option<String>>,
+    ) {
+        let retired = self.0.instances.of_app(instance.app).into_iter().all(|other| {
+            other.container != instance.container || other.status == InstanceStatus::Retiring
+        });
+        if !retired {
+            self.0.instances.set_status(&instance.container, InstanceStatus::Crashed);
+        }
+        let was_ready = !retired && self.is_serving(instance);
+        // Nobody may be waiting any more; the value stays for those who ask later.
+        let _ = ended.send(Some(how.to_owned()));
+        if was_ready {
+            self.instance_crashed(instance, how).await;
+        }
+        self.clean_up(&instance.container).await;
+        if retired {
+            self.0.instances.remove(&instance.container);
+        }
+    }
+
+    /// Whether the instance is one that the current release wants (not one of a deploy that has
+    /// not switched yet).
+    fn is_serving(&self, instance: &Instance) -> bool {
+        let wanted = || -> Result<bool> {
+            let Some(app) = self.store.app_by_id(instance.app)? else { return Ok(false) };
+            let Some(version) = app.current_release else { return Ok(false) };
+            let Some(release) = self.store.release(app.id, version)? else { return Ok(false) };
+            Ok(super::plan::wanted(&app, &release).iter().any(|wanted| {
+                wanted.name == instance.name && wanted.fingerprint == instance.fingerprint
+            }))
+        };
+        wanted().unwrap_or_else(|error| {
+            tracing::error!(
+                error = report(&error),
+                "cannot tell whether a crashed instance is wanted"
+            );
+            false
+        })
+    }
+
+    async fn instance_crashed(&self, instance: &Instance, how: &str) {
+        let delay = self.0.instances.note_crash(instance, how);
+        let message =
+            format!("{} ended: {how}; starting it again in {} s", instance.name, delay.as_secs());
+        self.note(instance.app, "instance.crashed", &message, &Actor::platform());
+        if let Err(error) = self.publish_routes().await {
+            tracing::error!(
+                error = report(&error),
+                "cannot take a crashed instance out of the routes"
+            );
+        }
+        let platform = self.clone();
+        let app = instance.app;
+        tasks::spawn("restart", async move {
+            tokio::time::sleep(delay).await;
+            platform.converge_logged(app).await;
+        });
+    }
+
+    /// Lets open requests of instances finish, then stops them; in the background. They must be
+    /// out of the routes already.
+    pub(super) fn retire(&self, containers: &[String], drain: Duration, stop: Duration) {
+        for container in containers {
+            self.0.instances.set_status(container, InstanceStatus::Retiring);
+        }
+        for container in containers.iter().cloned() {
+            let platform = self.clone();
+            tasks::spawn(
+                "retire",
+                async move { platform.retire_one(&container, drain, stop).await },
+            );
+        }
+    }
+
+    async fn retire_one(&self, container: &str, drain: Duration, stop: Duration) {
+        let address = self.0.instances.lock().instances.get(container).map(Instance::address);
+        if let Some(address) = address
+            && let Err(error) = self.proxy.drain(&[address], drain).await
+        {
+            tracing::warn!(container, error = report(&error), "cannot wait for open requests");
+        }
+        self.stop_container(container, stop).await;
+        self.0.instances.remove(container);
+    }
+
+    /// Stops containers at once, for a deploy that failed; returns when they are gone.
+    pub(super) async fn discard(&self, instances: &[Instance]) {
+        for instance in instances {
+            self.0.instances.set_status(&instance.container, InstanceStatus::Retiring);
+        }
+        for instance in instances {
+            self.stop_container(&instance.container, Duration::from_secs(5)).await;
+            self.0.instances.remove(&instance.container);
+        }
+    }
+
+    async fn stop_container(&self, container: &str, grace: Duration) {
+        match self.runtime.stop(container, Signal::TERM, grace).await {
+            Ok(_) | Err(crate::container::Error::NotFound { .. }) => {}
+            Err(error) => {
+                tracing::error!(container, error = report(&error), "cannot stop a container")
+            }
+        }
+    }
+
+    /// Removes what is left of an ended container: record, link, files.
+    pub(super) async fn clean_up(&self, container: &str) {
+        match self.runtime.delete(container).await {
+            Ok(()) | Err(crate::container::Error::NotFound { .. }) => {}
+            Err(error) => {
+                tracing::error!(container, error = report(&error), "cannot remove a container")
+            }
+        }
+        if let Err(error) = self.network.detach(&self.network.link_name(container)).await {
+            tracing::error!(container, error = report(&error), "cannot remove a link");
+        }
+        for directory in [self.instance_dir(container), self.instance_run_dir(container)] {
+            remove_tree(&directory).await;
+        }
+    }
+
+    /// How a process ended, in words for people.
+    fn describe_exit(&self, instance: &Instance, record: &ExitRecord) -> String {
+        if record.oom_killed {
+            let limit = self
+                .store
+                .settings(instance.app)
+                .ok()
+                .and_then(|settings| {
+                    settings.resources.instance(&instance.name.process_type).memory
+                })
+                .map_or_else(String::new, |limit: Bytes| format!(", its limit is {limit}"));
+            return format!("out of memory{limit}");
+        }
+        describe(record)
+    }
+}
+
+/// How a process ended, in words for people.
+pub(super) fn describe(record: &ExitRecord) -> String {
+    match (record.code, record.signal, &record.reason) {
+        (_, _, Some(reason)) => reason.clone(),
+        (Some(code), _, None) => format!("exit code {code}"),
+        (None, Some(signal), None) => format!("killed by signal {signal}"),
+        (None, None, None) => "ended for an unknown reason".into(),
+    }
+}
+
+/// Removes a directory tree; one that is not there is fine. Rust's `remove_dir_all` does not follow
+/// symbolic links (CVE-2022-21658).
+pub(super) async fn remove_tree(directory: &std::path::Path) {
+    match tokio::fs::remove_dir_all(directory).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::error!(directory = %directory.display(), %error, "cannot remove a directory")
+        }
+    }
+}

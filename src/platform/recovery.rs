@@ -1,0 +1,251 @@
+//! After a restart of the control plane, a reboot or a power cut: what ran is adopted, what was
+//! half done is finished or undone, and it is said what was done.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::instances::{Instance, remove_tree};
+use super::launch::Purpose;
+use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
+use crate::container::{ContainerState, Signal, Status};
+use crate::domain::{Actor, App, AppId, BuildStatus, ReleaseVersion, Timestamp};
+use crate::network::Addresses;
+use crate::support::report;
+
+/// How long an adopted web instance may take to show that it listens.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// How long processes have to end when everything is taken down.
+const TAKE_DOWN: Duration = Duration::from_secs(5);
+
+/// What a recovery found and did, for the log and the events.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Instances that ran on.
+    pub adopted: usize,
+    /// Containers that nobody wants any more: builds, one-offs, halves of deploys.
+    pub removed: usize,
+    /// Builds that are marked as failed.
+    pub interrupted_builds: usize,
+    /// Deploys that are marked as failed; the release before serves on.
+    pub interrupted_deploys: usize,
+}
+
+impl Platform {
+    /// Brings the machine and the store in line. Call once, before any verb; instances that are
+    /// missing are started in the background.
+    ///
+    /// # Errors
+    /// If the containers, the store or the proxy cannot be asked.
+    pub async fn recover(&self) -> Result<Recovery> {
+        let mut recovery = Recovery::default();
+        self.fail_interrupted(&mut recovery)?;
+        let apps = self.store.apps()?;
+        for container in self.runtime.list().await? {
+            self.adopt_or_remove(&apps, container, &mut recovery).await;
+        }
+        self.remove_leftovers().await?;
+        self.publish_routes().await?;
+        if recovery != Recovery::default() {
+            let message = format!(
+                "recovered: {} instances run on, {} containers removed, {} builds and {} deploys were interrupted",
+                recovery.adopted,
+                recovery.removed,
+                recovery.interrupted_builds,
+                recovery.interrupted_deploys
+            );
+            self.note_named(None, "platform.recovered", &message, &Actor::platform());
+        }
+        for app in apps {
+            let platform = self.clone();
+            crate::support::tasks::spawn("recovery", async move {
+                platform.converge_logged(app.id).await
+            });
+        }
+        Ok(recovery)
+    }
+
+    /// Ends everything this instance runs: apps, one-offs, builds, the proxy, links, firewall. What
+    /// it keeps on disk stays, so that a later start brings all of it back.
+    pub async fn take_down(&self) {
+        let containers = self.runtime.list().await.unwrap_or_else(|error| {
+            tracing::error!(error = report(&error), "cannot list containers");
+            Vec::new()
+        });
+        for container in &containers {
+            self.0.instances.set_status(&container.id, InstanceStatus::Retiring);
+        }
+        let stops = containers.iter().map(|container| async {
+            if let Err(error) = self.runtime.stop(&container.id, Signal::TERM, TAKE_DOWN).await {
+                tracing::error!(
+                    container = container.id,
+                    error = report(&error),
+                    "cannot stop a container"
+                );
+            }
+            self.clean_up(&container.id).await;
+        });
+        futures_util::future::join_all(stops).await;
+        if let Err(error) = self.proxy.stop(TAKE_DOWN).await {
+            tracing::error!(error = report(&error), "cannot stop the proxy");
+        }
+        if let Err(error) = self.network.close().await {
+            tracing::error!(error = report(&error), "cannot take the network down");
+        }
+    }
+
+    /// What the last control plane did not finish has failed. A release that was switched to is
+    /// current, and so not among them.
+    fn fail_interrupted(&self, recovery: &mut Recovery) -> Result<()> {
+        const WHY: &str = "the control plane was restarted meanwhile";
+        for release in self.store.interrupted_releases()? {
+            self.store.fail_release(release.app, release.version, WHY)?;
+            let message = format!("{} failed: {WHY}", release.version);
+            self.note(release.app, "release.failed", &message, &Actor::platform());
+            recovery.interrupted_deploys += 1;
+        }
+        for build in self.store.interrupted_builds()? {
+            let live = self.release_of(&build)?;
+            let (status, why) = match live {
+                Some(_) => (BuildStatus::Succeeded, None),
+                None => (BuildStatus::Failed, Some(WHY)),
+            };
+            self.store.finish_build(build.id, status, why, live, clock::now())?;
+            recovery.interrupted_builds += 1;
+        }
+        self.store
+            .settle_pushes(&PushOutcome::Pending, &PushOutcome::Rejected { reason: WHY.into() })?;
+        Ok(())
+    }
+
+    /// The release that a build had become when the control plane died between the switch and the
+    /// build's last record.
+    fn release_of(&self, build: &crate::domain::Build) -> Result<Option<ReleaseVersion>> {
+        let Some(app) = self.store.app_by_id(build.app)? else { return Ok(None) };
+        let Some(version) = app.current_release else { return Ok(None) };
+        let release = self.store.release(app.id, version)?;
+        Ok(release.filter(|release| release.build == Some(build.id)).map(|release| release.version))
+    }
+
+    async fn adopt_or_remove(
+        &self,
+        apps: &[App],
+        container: ContainerState,
+        recovery: &mut Recovery,
+    ) {
+        let running = matches!(container.status, Status::Running { .. } | Status::Paused { .. });
+        let adopted = match Purpose::from_labels(&container.labels) {
+            Some(Purpose::Instance) if running => instance_from(&container.id, &container.labels),
+            _ => None,
+        };
+        let wanted = adopted.filter(|(instance, _)| self.is_wanted(apps, instance));
+        match wanted {
+            Some((mut instance, ended)) => {
+                instance.status = self.adopted_status(&instance).await;
+                self.watch_instance(instance, ended);
+                recovery.adopted += 1;
+            }
+            None => {
+                if let Err(error) = self.runtime.kill(&container.id).await {
+                    tracing::error!(
+                        container = container.id,
+                        error = report(&error),
+                        "cannot kill a container"
+                    );
+                }
+                self.clean_up(&container.id).await;
+                recovery.removed += 1;
+            }
+        }
+    }
+
+    /// Instances of the current release run on; those of a deploy that never switched do not. Old
+    /// ones that were still finishing requests have had their time.
+    fn is_wanted(&self, apps: &[App], instance: &Instance) -> bool {
+        let wanted = || -> Result<bool> {
+            let Some(app) = apps.iter().find(|app| app.id == instance.app) else {
+                return Ok(false);
+            };
+            let Some(version) = app.current_release else { return Ok(false) };
+            let Some(release) = self.store.release(app.id, version)? else { return Ok(false) };
+            let wanted = super::plan::wanted(app, &release);
+            Ok(wanted
+                .iter()
+                .any(|w| w.name == instance.name && w.fingerprint == instance.fingerprint))
+        };
+        wanted().unwrap_or_else(|error| {
+            tracing::error!(
+                container = instance.container,
+                error = report(&error),
+                "cannot tell whether it is wanted"
+            );
+            // Rather one instance too many than an outage.
+            true
+        })
+    }
+
+    /// An instance that listens was ready; one that does not is treated as just started.
+    async fn adopted_status(&self, instance: &Instance) -> InstanceStatus {
+        if instance.name.process_type.is_web()
+            && probe::listening(instance.address(), PROBE).await.is_err()
+        {
+            return InstanceStatus::Starting;
+        }
+        InstanceStatus::Running
+    }
+
+    /// Links and directories whose containers are gone.
+    async fn remove_leftovers(&self) -> Result<()> {
+        let containers: Vec<String> =
+            self.runtime.list().await?.into_iter().map(|container| container.id).collect();
+        let links: HashSet<String> =
+            containers.iter().map(|id| self.network.link_name(id)).collect();
+        for link in self.network.links().await? {
+            if !links.contains(&link) {
+                self.network.detach(&link).await?;
+            }
+        }
+        for directory in
+            [self.settings().data_dir.join("instances"), self.settings().run_dir.join("instances")]
+        {
+            remove_children(&directory, |name| containers.iter().any(|id| id == name)).await;
+        }
+        remove_children(&self.settings().data_dir.join("builds"), |_| false).await;
+        Ok(())
+    }
+}
+
+/// Removes the entries of a directory but those to keep.
+async fn remove_children(directory: &std::path::Path, keep: impl Fn(&str) -> bool) {
+    // A directory that is not there has no children.
+    let Ok(mut entries) = tokio::fs::read_dir(directory).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        if !entry.file_name().to_str().is_some_and(&keep) {
+            remove_tree(&entry.path()).await;
+        }
+    }
+}
+
+/// An instance as its container's labels describe it.
+fn instance_from(
+    container: &str,
+    labels: &BTreeMap<String, String>,
+) -> Option<(Instance, watch::Sender<Option<String>>)> {
+    let label = |key: &str| labels.get(key);
+    let (ended, ended_rx) = watch::channel(None);
+    let instance = Instance {
+        container: container.to_owned(),
+        app: AppId(label("app")?.parse().ok()?),
+        name: label("name")?.parse().ok()?,
+        release: ReleaseVersion(label("release")?.parse().ok()?),
+        fingerprint: label("fingerprint")?.clone(),
+        addresses: Addresses { v4: label("v4")?.parse().ok()?, v6: label("v6")?.parse().ok()? },
+        port: label("port")?.parse().ok()?,
+        status: InstanceStatus::Running,
+        started_at: Timestamp(label("started")?.parse().ok()?),
+        ended: ended_rx,
+    };
+    Some((instance, ended))
+}

@@ -1,0 +1,269 @@
+//! Stacks: the base images of builds and instances, made out of Debian packages.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pipeline::blocking;
+use super::{Error, Journal, Kind, Operation, Platform, Result, StackReport, clock};
+use crate::build::Output;
+use crate::build::stack::{BootstrapOptions, StackRecipe, Variant, bootstrap};
+use crate::domain::Actor;
+use crate::image::{ImageConfig, ImageSpec, Lease, TarOptions};
+use crate::store::StoredStack;
+use crate::support::report;
+
+/// The stacks that can be made.
+const RECIPES: &[(&str, &str)] =
+    &[("debian-13", include_str!("../../buildpacks/stacks/debian-13.toml"))];
+/// A bootstrap downloads some 200 MB and unpacks 700 MB.
+const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+impl Platform {
+    /// All stacks by name.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn stacks(&self) -> Result<Vec<StackReport>> {
+        self.store.stacks()?.into_iter().map(|stack| self.report_stack(stack)).collect()
+    }
+
+    /// One stack.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn stack(&self, name: &str) -> Result<StackReport> {
+        let stack = self.store.stack(name)?.ok_or_else(|| no_stack(name))?;
+        self.report_stack(stack)
+    }
+
+    fn report_stack(&self, stack: StoredStack) -> Result<StackReport> {
+        let apps = self.store.apps()?.into_iter().filter(|app| app.stack == stack.name);
+        Ok(StackReport {
+            apps: apps.map(|app| app.name).collect(),
+            name: stack.name,
+            run_image: stack.run_image,
+            build_image: stack.build_image,
+            run_bytes: stack.run_bytes,
+            build_bytes: stack.build_bytes,
+            created_at: stack.created_at,
+        })
+    }
+
+    /// Makes a stack's images, or makes them anew; apps get them at their next build.
+    ///
+    /// # Errors
+    /// `NotFound` for a stack without a recipe; the operation fails with `Failed` where packages
+    /// cannot be had.
+    pub async fn build_stack(&self, actor: &Actor, name: &str) -> Result<Operation<StackReport>> {
+        let (_, text) =
+            RECIPES.iter().find(|(known, _)| *known == name).ok_or_else(|| no_stack(name))?;
+        let recipe = StackRecipe::parse(text)
+            .map_err(|error| Error::internal("a bundled stack recipe is damaged", error))?;
+        let (actor, name) = (actor.clone(), name.to_owned());
+        Ok(self.operate(Journal::new(), move |platform, output, cancel| async move {
+            let lease = platform.images.lease();
+            let make = platform.make_stack(&name, &recipe, &lease, &output);
+            let stack = tokio::select! {
+                biased;
+                // Cancel-safe: only observes.
+                () = cancel.cancelled() => return Err(Error::canceled("canceled")),
+                // Dropped: the tools are killed; what was unpacked is collected later.
+                stack = make => stack?,
+            };
+            platform.store.set_stack(&stack)?;
+            platform.note_named(None, "stack.built", &format!("stack `{name}` built"), &actor);
+            platform.report_stack(stack)
+        }))
+    }
+
+    async fn make_stack(
+        &self,
+        name: &str,
+        recipe: &StackRecipe,
+        lease: &Lease,
+        output: &Arc<Output>,
+    ) -> Result<StoredStack> {
+        let work = self
+            .settings()
+            .data_dir
+            .join("builds")
+            .join(format!("stack-{name}-{}", super::launch::random_hex()?));
+        tokio::fs::create_dir_all(&work)
+            .await
+            .map_err(|error| Error::internal("cannot make a work directory", error))?;
+        let result = async {
+            let (run_image, run_bytes) =
+                self.make_variant(name, recipe, Variant::Run, lease, &work, output).await?;
+            let (build_image, build_bytes) =
+                self.make_variant(name, recipe, Variant::Build, lease, &work, output).await?;
+            Ok(StoredStack {
+                name: name.to_owned(),
+                run_image,
+                build_image,
+                run_bytes,
+                build_bytes,
+                created_at: clock::now(),
+            })
+        };
+        let result = result.await;
+        super::instances::remove_tree(&work).await;
+        result
+    }
+
+    async fn make_variant(
+        &self,
+        name: &str,
+        recipe: &StackRecipe,
+        variant: Variant,
+        lease: &Lease,
+        work: &Path,
+        output: &Arc<Output>,
+    ) -> Result<(String, u64)> {
+        let label = variant.name();
+        output.step(&format!("Making the {label} image of {name} out of Debian packages"));
+        let tar = work.join(format!("{label}.tar"));
+        let options = BootstrapOptions {
+            mirror: self.settings().debian_mirror.clone(),
+            security_mirror: self.settings().debian_security_mirror.clone(),
+            ca_bundle: self.settings().build.host_ca_bundle(),
+            cache_dir: self.settings().data_dir.join("cache").join("debian"),
+            work_dir: work.to_owned(),
+            deadline: BOOTSTRAP_DEADLINE,
+        };
+        let facts = bootstrap(recipe, variant, &tar, &options, |line| output.detail(line))
+            .await
+            .map_err(|error| {
+                Error::new(
+                    Kind::Failed,
+                    format!("the {label} image cannot be made: {}", report(&error)),
+                )
+            })?;
+        output.detail(&format!(
+            "{} packages, {} MB, {} s",
+            facts.packages.len(),
+            facts.tar_bytes >> 20,
+            facts.duration.as_secs()
+        ));
+        self.keep_variant(name, label, recipe, variant, lease, &tar).await
+    }
+
+    async fn keep_variant(
+        &self,
+        name: &str,
+        label: &str,
+        recipe: &StackRecipe,
+        variant: Variant,
+        lease: &Lease,
+        tar: &Path,
+    ) -> Result<(String, u64)> {
+        let config = ImageConfig {
+            env: recipe.environment(variant),
+            labels: recipe.labels(variant),
+            working_dir: "/app".into(),
+            ..ImageConfig::default()
+        };
+        let tar = tar.to_owned();
+        // The lease cannot move to the other thread and stay here: one of its own covers the time
+        // until the caller's holds the image.
+        let images = self.images.clone();
+        let tag = format!("stack/{name}:{label}");
+        let (digest, bytes) =
+            blocking(move || -> std::result::Result<_, crate::image::Error> {
+                let lease = images.lease();
+                let file = std::fs::File::open(&tar).map_err(|source| {
+                    crate::image::Error::Store { operation: "open", path: tar.clone(), source }
+                })?;
+                let layer = images.add_layer_from_tar(&lease, file, TarOptions::default())?;
+                let digest = images.write_image(
+                    &lease,
+                    &ImageSpec { config, layers: vec![layer.digest], history: Vec::new() },
+                )?;
+                images.tag(&tag, &digest)?;
+                Ok((digest, layer.tar_bytes))
+            })
+            .await??;
+        lease.hold(&digest)?;
+        Ok((digest.to_string(), bytes))
+    }
+
+    /// Removes a stack that no app uses.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while an app uses it.
+    pub async fn remove_stack(&self, actor: &Actor, name: &str) -> Result<()> {
+        let report = self.stack(name).await?;
+        if let Some(app) = report.apps.first() {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("stack `{name}` is used by app `{app}`"),
+            ));
+        }
+        self.store.remove_stack(name)?;
+        for label in ["run", "build"] {
+            self.images.untag(&format!("stack/{name}:{label}"))?;
+        }
+        self.note_named(None, "stack.removed", &format!("stack `{name}` removed"), actor);
+        Ok(())
+    }
+
+    /// Removes images and layers that no kept release, cache or stack needs; answers freed bytes.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn collect_garbage(&self, actor: &Actor) -> Result<u64> {
+        let platform = self.clone();
+        let collected = blocking(move || platform.images.gc(|| platform.image_roots())).await??;
+        let message = format!(
+            "garbage collected: {} layers, {} bytes",
+            collected.layers_removed, collected.bytes
+        );
+        self.note_named(None, "images.collected", &message, actor);
+        Ok(collected.bytes)
+    }
+
+    /// Everything that must stay: images of kept releases and layers of the build caches.
+    fn image_roots(&self) -> std::result::Result<Vec<crate::image::Digest>, Error> {
+        let mut roots = Vec::new();
+        let stacks =
+            self.store.stacks()?.into_iter().flat_map(|stack| [stack.run_image, stack.build_image]);
+        for digest in self.store.release_images()?.into_iter().chain(stacks) {
+            roots.push(
+                digest
+                    .parse()
+                    .map_err(|error| Error::internal("a release without an image", error))?,
+            );
+        }
+        for app in self.store.apps()? {
+            let path = self.cache_dir(app.id).join("layers.json");
+            let record = crate::build::CacheRecord::load(&path);
+            roots.extend(
+                record.digests().filter_map(|digest| digest.parse::<crate::image::Digest>().ok()),
+            );
+        }
+        Ok(roots)
+    }
+
+    /// Drops what is beyond the numbers to keep, after a deploy; failures go to the log.
+    pub(super) async fn prune(&self, app: &crate::domain::App) {
+        let keep = self.settings();
+        let pruned = self
+            .store
+            .prune_releases(app.id, keep.kept_releases)
+            .and_then(|_| self.store.prune_builds(app.id, keep.kept_builds));
+        match pruned {
+            Ok(builds) => {
+                for build in builds {
+                    self.remove_build_log(build).await;
+                }
+            }
+            Err(error) => tracing::warn!(error = report(&error), "cannot drop old releases"),
+        }
+        self.prune_logs(app.id).await;
+    }
+}
+
+fn no_stack(name: &str) -> Error {
+    Error::new(Kind::NotFound, format!("there is no stack `{name}`"))
+        .hint("`debian-13` can be made by `staithe stack:build debian-13`")
+}

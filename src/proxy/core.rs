@@ -1,0 +1,317 @@
+//! A core: one thread with its own runtime, listeners, upstream connections and log batch.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::access_log::AccessLog;
+use super::clock::{Clock, RequestIds};
+use super::http::host::FoldedHost;
+use super::page::Page;
+use super::router::{Router, Target, TargetState};
+use super::upstream::{OpenRequest, Pool};
+use super::{Config, connection};
+
+/// How long accepting rests when there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Scratch buffers for heads that a core keeps, and the largest it keeps.
+const MAX_SCRATCH: usize = 64;
+const MAX_SCRATCH_BYTES: usize = 8 * 1024;
+
+/// What all cores read.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) routes: ArcSwap<Router>,
+    /// How many cores there are.
+    pub(super) cores: usize,
+    /// Client connections that one core takes at once.
+    pub(super) max_connections: usize,
+    pub(super) connections: AtomicU64,
+    pub(super) unknown_host: AtomicU64,
+    pub(super) bad_request: AtomicU64,
+    pub(super) log_dropped: Arc<AtomicU64>,
+}
+
+/// What the control thread tells a core.
+#[derive(Debug)]
+pub(super) enum CoreCommand {
+    /// The table was switched. The answer says that no lookup in the old one is under way any more
+    /// and that idle connections to upstreams it has lost are closed.
+    Switched(oneshot::Sender<()>),
+    /// Take no more connections; end when those there are have ended, or at the deadline.
+    Stop(Instant),
+}
+
+/// A core's state; one thread's, so without locks.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pool: Pool,
+    pub(super) clock: Clock,
+    pub(super) ids: RequestIds,
+    pub(super) log: AccessLog,
+    /// The process is about to end: connections close after their request.
+    pub(super) draining: Cell<bool>,
+    connections: RefCell<Connections>,
+    /// Told when a connection ends.
+    ended: Notify,
+    scratch: RefCell<Vec<Vec<u8>>>,
+}
+
+/// The tasks to wake when the process is about to end, by slot.
+#[derive(Debug, Default)]
+struct Connections {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Connections {
+    fn count(&self) -> usize {
+        self.wakers.len() - self.free.len()
+    }
+}
+
+/// Where a request goes, at this instant.
+#[derive(Debug)]
+pub(super) enum Lease {
+    /// To an instance, on which it is counted from now on.
+    Open { target: Arc<Target>, open: OpenRequest },
+    /// Nowhere: the app's state.
+    Unavailable { target: Arc<Target> },
+    /// Nowhere: every instance was tried.
+    Exhausted,
+    /// No app has the host.
+    Unknown,
+}
+
+impl Core {
+    pub(super) fn new(index: usize, shared: Arc<Shared>, log: AccessLog) -> Self {
+        Self {
+            index,
+            pool: Pool::new(&shared.config),
+            shared,
+            clock: Clock::default(),
+            ids: RequestIds::new(),
+            log,
+            draining: Cell::new(false),
+            connections: RefCell::default(),
+            ended: Notify::new(),
+            scratch: RefCell::default(),
+        }
+    }
+
+    /// Looks the host up and opens a request on the best upstream not in `tried`. The lookup and the
+    /// count are one step for this core, on which `CoreCommand::Switched` relies.
+    pub(super) fn lease(&self, host: &FoldedHost, tried: &[SocketAddr]) -> Lease {
+        let router = self.shared.routes.load();
+        let Some(target) = router.find(host.as_str()) else { return Lease::Unknown };
+        let target = Arc::clone(target);
+        let chosen = match &target.state {
+            TargetState::Live { upstreams, .. } if !upstreams.is_empty() => {
+                self.pool.choose(upstreams, tried, self.index)
+            }
+            _ => return Lease::Unavailable { target },
+        };
+        match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
+            Some(open) => Lease::Open { target, open },
+            None => Lease::Exhausted,
+        }
+    }
+
+    /// A scratch buffer; empty, usually with capacity.
+    pub(super) fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_scratch(&self, mut scratch: Vec<u8>) {
+        let mut kept = self.scratch.borrow_mut();
+        if kept.len() < MAX_SCRATCH && scratch.capacity() <= MAX_SCRATCH_BYTES {
+            scratch.clear();
+            kept.push(scratch);
+        }
+    }
+
+    fn stop_soon(&self) {
+        self.draining.set(true);
+        for waker in self.connections.borrow().wakers.iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Target {
+    /// The page for an app that has no instance to ask.
+    pub(super) fn page(&self) -> Page<'_> {
+        let app = self.app.as_str();
+        match self.state {
+            TargetState::Stopped => Page::Stopped { app },
+            TargetState::Deploying => Page::Deploying { app },
+            TargetState::Crashed | TargetState::Live { .. } => Page::Crashed { app },
+        }
+    }
+}
+
+/// A task's place among those that are woken when the process is about to end.
+#[derive(Debug)]
+pub(super) struct Registration {
+    core: Rc<Core>,
+    slot: usize,
+}
+
+impl Registration {
+    /// Registers the calling task.
+    pub(super) async fn new(core: Rc<Core>) -> Self {
+        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        let mut connections = core.connections.borrow_mut();
+        let slot = connections.free.pop().unwrap_or(connections.wakers.len());
+        match connections.wakers.get_mut(slot) {
+            Some(place) => *place = Some(waker),
+            None => connections.wakers.push(Some(waker)),
+        }
+        drop(connections);
+        core.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self { core, slot }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut connections = self.core.connections.borrow_mut();
+        connections.wakers[self.slot] = None;
+        connections.free.push(self.slot);
+        self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.core.ended.notify_waiters();
+    }
+}
+
+/// Runs a core on the calling thread until it is told to stop.
+///
+/// # Errors
+/// If its runtime cannot be made.
+pub(super) fn run(
+    core: Core,
+    listeners: Vec<std::net::TcpListener>,
+    commands: mpsc::Receiver<CoreCommand>,
+) -> io::Result<()> {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(Rc::new(core), listeners, commands))
+}
+
+async fn serve(
+    core: Rc<Core>,
+    listeners: Vec<std::net::TcpListener>,
+    mut commands: mpsc::Receiver<CoreCommand>,
+) -> io::Result<()> {
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(accept(Rc::clone(&core), listener));
+    }
+    for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
+        tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
+    }
+    let deadline = loop {
+        match commands.recv().await {
+            Some(CoreCommand::Switched(done)) => {
+                let router = core.shared.routes.load_full();
+                core.pool.retain(|address| router.upstreams.contains_key(&address));
+                // The control thread may have given up waiting.
+                let _ = done.send(());
+            }
+            Some(CoreCommand::Stop(deadline)) => break deadline,
+            None => break Instant::now(),
+        }
+    };
+    core.stop_soon();
+    // Past the deadline the connections are cut, with the runtime.
+    let _ = tokio::time::timeout_at(deadline, all_ended(&core)).await;
+    core.log.flush();
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Housekeeping {
+    Pool,
+    Log,
+}
+
+impl Housekeeping {
+    async fn run(self, core: Rc<Core>) {
+        match self {
+            Self::Pool => core.pool.keep_fresh().await,
+            Self::Log => core.log.keep_flushed().await,
+        }
+    }
+}
+
+async fn all_ended(core: &Core) {
+    loop {
+        let ended = core.ended.notified();
+        if core.connections.borrow().count() == 0 {
+            return;
+        }
+        ended.await;
+    }
+}
+
+/// Takes connections until the process is about to end; those the kernel has taken by then too.
+async fn accept(core: Rc<Core>, listener: TcpListener) {
+    let registration = Registration::new(Rc::clone(&core)).await;
+    // A listener is registered to be woken, and is no client.
+    core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    loop {
+        wait_for_room(&core).await;
+        match next_connection(&core, &listener).await {
+            None => break,
+            Some(Ok((stream, peer))) => {
+                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, peer, port));
+            }
+            Some(Err(error)) => {
+                // The client may be gone already (ECONNABORTED); the rest is a shortage.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tracing::warn!(%error, port, "accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    core.shared.connections.fetch_add(1, Ordering::Relaxed);
+    drop(registration);
+}
+
+async fn wait_for_room(core: &Core) {
+    loop {
+        let ended = core.ended.notified();
+        let count = core.connections.borrow().count();
+        if count < core.shared.max_connections || core.draining.get() {
+            return;
+        }
+        ended.await;
+    }
+}
+
+async fn next_connection(
+    core: &Core,
+    listener: &TcpListener,
+) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        std::task::Poll::Pending if core.draining.get() => std::task::Poll::Ready(None),
+        poll => poll.map(Some),
+    })
+    .await
+}

@@ -1,0 +1,135 @@
+//! What can go wrong outside of a request.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::Hostname;
+
+/// An operation of the proxy, or of its control, that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory or file of the proxy could not be made ready.
+    #[error("prepare `{}`", path.display())]
+    Prepare {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A port could not be bound.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process could not become its own user.
+    #[error("become user {uid}, group {gid}")]
+    BecomeUser {
+        /// The user id.
+        uid: u32,
+        /// The group id.
+        gid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or runtime could not be started.
+    #[error("start {what}")]
+    Start {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another proxy answers in the same run directory.
+    #[error("a proxy runs already: it answers at `{}`", path.display())]
+    Running {
+        /// Its socket.
+        path: PathBuf,
+    },
+    /// A core ended by itself; the process cannot go on without its listeners.
+    #[error("a core of the proxy ended")]
+    CoreEnded,
+    /// Two apps claim one domain.
+    #[error("domain `{domain}` is routed to both `{first}` and `{second}`")]
+    DuplicateDomain {
+        /// The domain.
+        domain: Hostname,
+        /// The app that has it.
+        first: String,
+        /// The app that wants it as well.
+        second: String,
+    },
+    /// A table older than the one in force was offered.
+    #[error("route table {offered} is older than table {current}, which is in force")]
+    StaleRoutes {
+        /// Version offered.
+        offered: u64,
+        /// Version in force.
+        current: u64,
+    },
+    /// The route table could not be kept on disk; it is not in force then.
+    #[error("write the route table")]
+    PersistRoutes {
+        /// Why.
+        source: io::Error,
+    },
+    /// The route table on disk is not one.
+    #[error("read the route table `{}`", path.display())]
+    ReadRoutes {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No proxy answers on the socket.
+    #[error("connect to the proxy at `{}`", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The proxy speaks another protocol than this control plane.
+    #[error("the proxy speaks protocol {theirs}, this control plane {ours}")]
+    Protocol {
+        /// The proxy's.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// The connection to the proxy ended before it answered.
+    #[error("the proxy ended before it answered")]
+    Gone,
+    /// The proxy refused a request of the control plane.
+    #[error("the proxy refused: {message}")]
+    Refused {
+        /// Its words.
+        message: String,
+    },
+    /// The proxy did not answer in time.
+    #[error("the proxy did not answer within {} ms", after.as_millis())]
+    Timeout {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The proxy could not be started.
+    #[error("start the proxy `{}`", program.display())]
+    Spawn {
+        /// The executable.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The proxy ended while it was being started.
+    #[error("the proxy ended at its start ({status}): {log}")]
+    EndedAtStart {
+        /// Exit status.
+        status: String,
+        /// The last lines of its log.
+        log: String,
+    },
+}

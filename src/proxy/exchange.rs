@@ -1,0 +1,535 @@
+//! One request and its answer: to an instance, back, and what happens when either side fails.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::Config;
+use super::buffer::{Buffer, write_all};
+use super::connection::{BodyRead, CLIENT_LEFT, Connection, Next, Outcome, Passage};
+use super::core::{Core, Lease};
+use super::http::Version;
+use super::http::body::{BadBody, BodyReader, Envelope, Framing};
+use super::http::request::Request;
+use super::http::response::{self, Asked, BadResponse, Response};
+use super::http::scan::HeadScan;
+use super::page::Page;
+use super::router::Target;
+use super::timer::Timer;
+use super::tunnel;
+use super::upstream::{Connected, OpenRequest, Reuse};
+
+/// Connections tried for one request: a stale one from the pool, and two instances that refuse.
+const MAX_ATTEMPTS: usize = 3;
+
+/// Interim answers (1xx) passed on for one request; an app that sends more is broken.
+const MAX_INTERIM: usize = 32;
+
+/// Forwards a request, answers it, and records how that went.
+pub(super) async fn forward(connection: &mut Connection<'_>, passage: &Passage<'_>) -> Next {
+    let request = passage.request;
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut reuse = if request.replayable() { Reuse::Freely } else { Reuse::Cautiously };
+    // What the last attempt met; a page only if no other attempt is possible.
+    let mut failure: Option<Failure> = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let (target, open) = match connection.core.lease(&request.host, &tried) {
+            Lease::Open { target, open } => (target, open),
+            Lease::Unknown => return respond(connection, passage, None, Page::UnknownHost).await,
+            Lease::Unavailable { target } => {
+                return respond(connection, passage, Some(&target), target.page()).await;
+            }
+            Lease::Exhausted => break,
+        };
+        let address = open.upstream.address;
+        match connection.core.pool.connect(address, reuse).await {
+            Err(error) => {
+                tried.push(address);
+                failure = Some(Failure::connect(target, address, &error));
+            }
+            Ok(connected) => match attempt(connection, passage, &target, open, connected).await {
+                Attempt::Ended(next) => return next,
+                Attempt::Stale => {
+                    reuse = Reuse::Never;
+                    failure = Some(Failure { target, address, kind: FailureKind::Closed });
+                }
+            },
+        }
+    }
+    match failure {
+        Some(failure) => failure.answer(connection, passage).await,
+        // Every attempt sets it; without instances there would have been a page above.
+        None => respond(connection, passage, None, Page::UnknownHost).await,
+    }
+}
+
+/// An attempt that left the client without an answer.
+struct Failure {
+    target: std::sync::Arc<Target>,
+    address: SocketAddr,
+    kind: FailureKind,
+}
+
+enum FailureKind {
+    Unreachable,
+    ConnectTimeout,
+    Closed,
+}
+
+impl Failure {
+    fn connect(target: std::sync::Arc<Target>, address: SocketAddr, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
+            _ => FailureKind::Unreachable,
+        };
+        Self { target, address, kind }
+    }
+
+    async fn answer(&self, connection: &mut Connection<'_>, passage: &Passage<'_>) -> Next {
+        let app = self.target.app.as_str();
+        let page = match self.kind {
+            FailureKind::Unreachable => Page::Unreachable { app },
+            FailureKind::ConnectTimeout => Page::Timeout { app },
+            FailureKind::Closed => Page::Closed { app },
+        };
+        let body_read = BodyRead::of(passage.request);
+        let (next, outcome) = connection.respond(passage, page, body_read).await;
+        let outcome = Outcome { upstream: Some(self.address), ..outcome };
+        connection.record(passage, Some(&self.target), &outcome);
+        next
+    }
+}
+
+async fn respond(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: Option<&Target>,
+    page: Page<'_>,
+) -> Next {
+    let body_read = BodyRead::of(passage.request);
+    let (next, outcome) = connection.respond(passage, page, body_read).await;
+    connection.record(passage, target, &outcome);
+    next
+}
+
+enum Attempt {
+    Ended(Next),
+    /// The instance had closed the pooled connection before the request: nothing was lost.
+    Stale,
+}
+
+/// How the two directions stand; written by them, read when one of them ends.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The whole request was handed to the kernel.
+    sent: Cell<bool>,
+    /// Any byte came back.
+    heard: Cell<bool>,
+    /// The client has a part of an answer.
+    answered: Cell<bool>,
+    /// The status of that answer, once it is final.
+    status: Cell<u16>,
+    /// The client takes the end of the connection for the end of the body.
+    until_close: Cell<bool>,
+    /// The request side waits for the client.
+    client_awaited: Cell<bool>,
+    bytes: Cell<u64>,
+}
+
+/// What ended an exchange.
+enum End {
+    Received(Result<Received, ReceiveError>),
+    Send(SendEnd),
+    TimedOut,
+}
+
+/// An answer that was passed on whole.
+struct Received {
+    response: Response,
+    /// What the instance sent beyond it.
+    rest: Buffer,
+}
+
+enum ReceiveError {
+    /// The end of the connection before an answer.
+    Closed,
+    Bad(BadResponse),
+    /// The end of the connection, or nonsense, inside the body.
+    Cut(&'static str),
+    /// The client does not take the answer.
+    Client,
+}
+
+impl From<BadResponse> for ReceiveError {
+    fn from(bad: BadResponse) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+enum SendEnd {
+    /// The client's connection ended.
+    ClientGone,
+    BadBody(BadBody),
+}
+
+/// Sends the request on `connected` and passes the answer on.
+async fn attempt(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: &Target,
+    open: OpenRequest,
+    mut connected: Connected,
+) -> Attempt {
+    let progress = Progress::default();
+    let (mut up_reader, mut up_writer) = connected.stream.split();
+    let end = {
+        let Connection { core, reader, writer, buffer, timer, .. } = connection;
+        let config = &core.shared.config;
+        let request = passage.request;
+        let send =
+            SendSide { reader, buffer, writer: &mut up_writer, progress: &progress, timer, config };
+        let receive = ReceiveSide {
+            reader: &mut up_reader,
+            writer,
+            progress: &progress,
+            timer,
+            core,
+            request,
+        };
+        race(send.run(passage.head, request.framing), receive.run(), timer).await
+    };
+    let ended = Ended { passage, target, upstream: open.upstream.address, progress: &progress };
+    match end {
+        End::Received(Err(ReceiveError::Closed)) if ended.may_retry(connected.reused) => {
+            Attempt::Stale
+        }
+        End::Received(Ok(received)) if received.response.status == 101 => {
+            let sides =
+                tunnel::Upstream { reader: up_reader, writer: up_writer, rest: received.rest };
+            let bytes = tunnel::run(connection, sides).await;
+            let outcome = Outcome { status: 101, bytes, ..ended.outcome() };
+            connection.record(passage, Some(target), &outcome);
+            Attempt::Ended(Next::Close)
+        }
+        End::Received(Ok(received)) => {
+            let Received { response, rest } = received;
+            if response.reusable && progress.sent.get() && rest.is_empty() {
+                connection.core.pool.keep(&open.upstream, connected.stream);
+            }
+            connection.record(passage, Some(target), &ended.outcome());
+            Attempt::Ended(match (response.keep_alive, progress.sent.get()) {
+                (true, true) => Next::Request,
+                (false, true) => Next::Close,
+                (_, false) => Next::Linger,
+            })
+        }
+        end => {
+            // Closes the connection to the instance, which so learns at once.
+            drop(connected);
+            let next = ended.fail(connection, end).await;
+            // Open until here: the request is, for the client.
+            drop(open);
+            Attempt::Ended(next)
+        }
+    }
+}
+
+/// Runs both directions in one task. The answer ends the exchange; the request side only by failing.
+async fn race(
+    send: impl Future<Output = SendEnd>,
+    receive: impl Future<Output = Result<Received, ReceiveError>>,
+    timer: &Timer,
+) -> End {
+    let (mut send, mut receive) = (pin!(send), pin!(receive));
+    std::future::poll_fn(|cx| {
+        // The request first: the answer's head says whether the request was whole.
+        if let Poll::Ready(end) = send.as_mut().poll(cx) {
+            return Poll::Ready(End::Send(end));
+        }
+        if let Poll::Ready(result) = receive.as_mut().poll(cx) {
+            return Poll::Ready(End::Received(result));
+        }
+        timer.poll_expired(cx).map(|()| End::TimedOut)
+    })
+    .await
+}
+
+/// An exchange after its end.
+struct Ended<'a> {
+    passage: &'a Passage<'a>,
+    target: &'a Target,
+    upstream: SocketAddr,
+    progress: &'a Progress,
+}
+
+impl Ended<'_> {
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            status: self.progress.status.get(),
+            bytes: self.progress.bytes.get(),
+            upstream: Some(self.upstream),
+            ..Outcome::default()
+        }
+    }
+
+    /// RFC 9110 §9.2.2: only what is idempotent, and only when the connection was one that the
+    /// instance may have closed while it was idle.
+    fn may_retry(&self, reused: bool) -> bool {
+        reused && !self.progress.heard.get() && self.passage.request.replayable()
+    }
+
+    /// Tells the client what can still be told.
+    async fn fail(&self, connection: &mut Connection<'_>, end: End) -> Next {
+        let app = self.target.app.as_str();
+        let (page, detail) = match end {
+            End::Received(Err(ReceiveError::Closed)) => (Page::Closed { app }, None),
+            End::Received(Err(ReceiveError::Bad(bad))) => (Page::BadResponse { app }, Some(bad.0)),
+            End::Received(Err(ReceiveError::Cut(why))) => (Page::Closed { app }, Some(why)),
+            End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
+            End::TimedOut if self.progress.client_awaited.get() => (Page::RequestTimeout, None),
+            End::TimedOut => (Page::Timeout { app }, None),
+            End::Send(SendEnd::ClientGone) | End::Received(_) => return self.leave(connection),
+        };
+        if self.progress.answered.get() {
+            let outcome =
+                Outcome { aborted: true, error: Some(page.code()), detail, ..self.outcome() };
+            connection.record(self.passage, Some(self.target), &outcome);
+            return if self.progress.until_close.get() { Next::Reset } else { Next::Close };
+        }
+        let sent = self.progress.sent.get();
+        let body_read = if sent { BodyRead::Whole } else { BodyRead::of(self.passage.request) };
+        let (next, outcome) = connection.respond(self.passage, page, body_read).await;
+        let outcome = Outcome { upstream: Some(self.upstream), detail, ..outcome };
+        connection.record(self.passage, Some(self.target), &outcome);
+        next
+    }
+
+    /// The client has left.
+    fn leave(&self, connection: &Connection<'_>) -> Next {
+        let outcome = self.outcome();
+        let status = if outcome.status == 0 { CLIENT_LEFT } else { outcome.status };
+        let outcome = Outcome { status, aborted: true, error: Some("client-left"), ..outcome };
+        connection.record(self.passage, Some(self.target), &outcome);
+        Next::Close
+    }
+}
+
+/// Client to instance.
+struct SendSide<'a, 'c, 'u> {
+    reader: &'a mut ReadHalf<'c>,
+    buffer: &'a mut Buffer,
+    writer: &'a mut WriteHalf<'u>,
+    progress: &'a Progress,
+    timer: &'a Timer,
+    config: &'a Config,
+}
+
+impl SendSide<'_, '_, '_> {
+    /// Sends head and body; then watches whether the client stays. Ends only by a failure.
+    async fn run(mut self, head: &[u8], framing: Framing) -> SendEnd {
+        match self.send(head, framing).await {
+            Ok(Sent::Whole) => {
+                self.progress.sent.set(true);
+                self.timer.set(self.config.response_head_timeout_ms.into());
+                self.watch().await
+            }
+            Ok(Sent::Refused) => {
+                // The instance takes no more, and may have said why: the answer decides.
+                self.timer.set(self.config.response_head_timeout_ms.into());
+                std::future::pending().await
+            }
+            Err(end) => end,
+        }
+    }
+
+    async fn send(&mut self, mut head: &[u8], framing: Framing) -> Result<Sent, SendEnd> {
+        let idle = self.config.body_idle_timeout_ms.into();
+        let mut body = BodyReader::new(framing);
+        loop {
+            let taken = body.take(self.buffer.data_mut()).map_err(SendEnd::BadBody)?;
+            let payload = &self.buffer.data()[taken.payload];
+            let envelope = Envelope::new(framing, payload.len(), taken.done);
+            let mut slices = envelope.slices(head, payload, body.trailers());
+            self.timer.set(idle);
+            if write_all(self.writer, &mut slices).await.is_err() {
+                return Ok(Sent::Refused);
+            }
+            head = &[];
+            self.buffer.consume(taken.consumed);
+            if taken.done {
+                return Ok(Sent::Whole);
+            }
+            self.timer.set(idle);
+            self.progress.client_awaited.set(true);
+            let read = self.buffer.fill(self.reader).await;
+            self.progress.client_awaited.set(false);
+            if !matches!(read, Ok(length) if length > 0) {
+                return Err(SendEnd::ClientGone);
+            }
+        }
+    }
+
+    /// Reads ahead, which is how the end of the connection shows.
+    async fn watch(&mut self) -> SendEnd {
+        loop {
+            if self.buffer.is_full() {
+                // A client that has sent 32 KiB of further requests is there; it shows when the
+                // answer is written.
+                std::future::pending::<()>().await;
+            }
+            if !matches!(self.buffer.fill(self.reader).await, Ok(length) if length > 0) {
+                return SendEnd::ClientGone;
+            }
+        }
+    }
+}
+
+enum Sent {
+    Whole,
+    /// The instance closed its side before the end.
+    Refused,
+}
+
+/// Instance to client.
+struct ReceiveSide<'a, 'c, 'u> {
+    reader: &'a mut ReadHalf<'u>,
+    writer: &'a mut WriteHalf<'c>,
+    progress: &'a Progress,
+    timer: &'a Timer,
+    core: &'a Core,
+    request: &'a Request,
+}
+
+impl ReceiveSide<'_, '_, '_> {
+    async fn run(mut self) -> Result<Received, ReceiveError> {
+        let mut buffer = Buffer::default();
+        let mut head = self.core.take_scratch();
+        let result = self.receive(&mut buffer, &mut head).await;
+        self.core.give_scratch(head);
+        result.map(|response| Received { response, rest: buffer })
+    }
+
+    async fn receive(
+        &mut self,
+        buffer: &mut Buffer,
+        head: &mut Vec<u8>,
+    ) -> Result<Response, ReceiveError> {
+        for _ in 0..MAX_INTERIM {
+            let head_length = self.read_head(buffer).await?;
+            head.clear();
+            let response = self.rewrite(&buffer.data()[..head_length], head)?;
+            buffer.consume(head_length);
+            if response.is_interim() {
+                self.pass_interim(head).await?;
+                continue;
+            }
+            if response.status == 101 {
+                self.begin_answer(&response);
+                self.write(&mut [IoSlice::new(head)]).await?;
+            } else {
+                self.pass_body(&response, buffer, head).await?;
+            }
+            return Ok(response);
+        }
+        Err(BadResponse("it has too many interim responses").into())
+    }
+
+    async fn read_head(&mut self, buffer: &mut Buffer) -> Result<usize, ReceiveError> {
+        let mut scan = HeadScan::default();
+        loop {
+            let end = scan.end(buffer.data());
+            let end = end.map_err(|_| BadResponse("a line ends without a carriage return"))?;
+            match end {
+                Some(end) => return Ok(end),
+                None if buffer.is_full() => return Err(BadResponse("its head is too long").into()),
+                None => {}
+            }
+            match buffer.fill(self.reader).await {
+                Ok(length) if length > 0 => self.progress.heard.set(true),
+                // A reset while part of a head is there, or the plain end of the connection.
+                _ if buffer.is_empty() => return Err(ReceiveError::Closed),
+                _ => return Err(BadResponse("its head is cut off").into()),
+            }
+        }
+    }
+
+    fn rewrite(&self, read: &[u8], head: &mut Vec<u8>) -> Result<Response, BadResponse> {
+        let keep_alive =
+            self.request.keep_alive && self.progress.sent.get() && !self.core.draining.get();
+        self.core.clock.with_http_date(|date| {
+            let Request { method, version, upgrade, .. } = *self.request;
+            response::rewrite(read, &Asked { method, version, upgrade, keep_alive, date }, head)
+        })
+    }
+
+    /// Passes on 100, 102 and 103; HTTP/1.0 has none of them.
+    async fn pass_interim(&mut self, head: &[u8]) -> Result<(), ReceiveError> {
+        if self.request.version == Version::Http10 {
+            return Ok(());
+        }
+        // While it is half written, no page of ours can follow.
+        self.progress.answered.set(true);
+        self.write(&mut [IoSlice::new(head)]).await?;
+        self.progress.answered.set(false);
+        self.timer.set(self.core.shared.config.response_head_timeout_ms.into());
+        Ok(())
+    }
+
+    async fn pass_body(
+        &mut self,
+        response: &Response,
+        buffer: &mut Buffer,
+        head: &[u8],
+    ) -> Result<(), ReceiveError> {
+        let mut head = head;
+        let mut body = BodyReader::new(response.framing);
+        let mut at_end = false;
+        loop {
+            let taken = body.take(buffer.data_mut()).map_err(|bad| self.broken(bad))?;
+            if !head.is_empty() {
+                self.begin_answer(response);
+            }
+            let done = taken.done || at_end;
+            let payload = &buffer.data()[taken.payload];
+            let length = payload.len();
+            let envelope = Envelope::new(response.sent_framing, length, done);
+            self.write(&mut envelope.slices(head, payload, body.trailers())).await?;
+            head = &[];
+            self.progress.bytes.set(self.progress.bytes.get() + length as u64);
+            buffer.consume(taken.consumed);
+            if done {
+                return Ok(());
+            }
+            self.timer.set(self.core.shared.config.body_idle_timeout_ms.into());
+            match buffer.fill(self.reader).await {
+                Ok(0) if response.framing == Framing::UntilClose => at_end = true,
+                Ok(0) => return Err(ReceiveError::Cut("the connection ended inside the body")),
+                Ok(_) => {}
+                Err(_) => return Err(ReceiveError::Cut("the connection broke inside the body")),
+            }
+        }
+    }
+
+    /// From here on the client has a part of the answer, and a page of ours comes too late.
+    fn begin_answer(&self, response: &Response) {
+        self.progress.status.set(response.status);
+        self.progress.until_close.set(response.sent_framing == Framing::UntilClose);
+        self.progress.answered.set(true);
+    }
+
+    fn broken(&self, bad: BadBody) -> ReceiveError {
+        match self.progress.answered.get() {
+            true => ReceiveError::Cut(bad.0),
+            false => BadResponse(bad.0).into(),
+        }
+    }
+
+    async fn write(&mut self, slices: &mut [IoSlice<'_>]) -> Result<(), ReceiveError> {
+        self.timer.set(self.core.shared.config.body_idle_timeout_ms.into());
+        write_all(self.writer, slices).await.map_err(|_| ReceiveError::Client)
+    }
+}

@@ -1,0 +1,139 @@
+//! What is said over `proxy.sock`: newline-delimited JSON, one message a line.
+//!
+//! The proxy greets with [`Hello`]; then every [`Request`] of the control plane is answered by one
+//! [`Reply`] with the same id, in any order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{AppName, Millis};
+
+use super::routes::RouteTable;
+
+/// Raised when either side would misread the other.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// The longest message. A route takes about 200 bytes: room for 80,000 apps.
+pub(super) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// The socket's name in the run directory.
+pub(super) const SOCKET_NAME: &str = "proxy.sock";
+
+/// The name in the run directory of the file that holds [`ListenerFile`].
+pub(super) const LISTENER_FILE_NAME: &str = "proxy.json";
+
+/// The proxy's first line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) protocol: u32,
+    pub(super) software: String,
+    pub(super) pid: u32,
+    /// Version of the route table in force.
+    pub(super) routes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) id: u64,
+    #[serde(flatten)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Command {
+    /// Put a table in force.
+    Routes(RouteTable),
+    /// Answer when none of the upstreams has an open request, or at the deadline.
+    Drain { upstreams: Vec<SocketAddr>, deadline_ms: Millis },
+    /// Tell the counters.
+    Status {},
+    /// End the process, giving requests in flight until the deadline.
+    Stop { deadline_ms: Millis },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub(super) id: u64,
+    #[serde(flatten)]
+    pub(super) answer: Answer,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// The table is in force on every core, and on disk.
+    Routed {
+        version: u64,
+    },
+    Drained(Drained),
+    Status(Status),
+    Stopping {},
+    Error {
+        message: String,
+    },
+}
+
+/// The end of a drain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Requests (upgraded connections too) that were still open at the deadline, by upstream.
+    /// Empty: all ended.
+    pub open: BTreeMap<SocketAddr, u64>,
+}
+
+/// Counters since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The process.
+    pub pid: u32,
+    /// Version of the route table in force.
+    pub routes: u64,
+    /// Client connections now.
+    pub connections: u64,
+    /// By app; only apps that have a route.
+    pub apps: BTreeMap<AppName, AppStatus>,
+    /// Requests for hosts that no app has.
+    pub unknown_host: u64,
+    /// Requests refused for their form.
+    pub bad_request: u64,
+    /// By upstream address; only upstreams with a route or open requests.
+    pub upstreams: BTreeMap<SocketAddr, UpstreamStatus>,
+    /// Access log lines lost because the disk was too slow.
+    pub access_log_dropped: u64,
+}
+
+/// An app's requests by the class of their status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// 101: became tunnels.
+    pub informational: u64,
+    /// 200 to 299.
+    pub success: u64,
+    /// 300 to 399.
+    pub redirect: u64,
+    /// 400 to 499.
+    pub client_error: u64,
+    /// 500 and above.
+    pub server_error: u64,
+    /// Cut off before the answer was whole, by either side.
+    pub aborted: u64,
+}
+
+/// An upstream's load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Requests now.
+    pub open: u64,
+}
+
+/// `proxy.json` in the run directory: the process and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerFile {
+    /// The process.
+    pub pid: u32,
+    /// The bound addresses, in the order of the config, with real ports.
+    pub listen: Vec<SocketAddr>,
+}

@@ -1,0 +1,62 @@
+//! After an upgrade: bytes both ways, until both sides have ended or nobody says anything.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::buffer::{Buffer, write_all};
+use super::connection::Connection;
+use super::timer::Timer;
+
+/// The instance's end of a tunnel.
+#[derive(Debug)]
+pub(super) struct Upstream<'u> {
+    pub(super) reader: ReadHalf<'u>,
+    pub(super) writer: WriteHalf<'u>,
+    /// What it sent right behind its head.
+    pub(super) rest: Buffer,
+}
+
+/// Joins the client and the instance; returns the bytes that went to the client. What either sent
+/// early goes first.
+pub(super) async fn run(connection: &mut Connection<'_>, upstream: Upstream<'_>) -> u64 {
+    let Connection { core, reader, writer, buffer, timer, .. } = connection;
+    let idle = Duration::from(core.shared.config.tunnel_idle_timeout_ms);
+    let (up_bytes, down_bytes) = (Cell::new(0), Cell::new(0));
+    let Upstream { reader: mut up_reader, writer: mut up_writer, mut rest } = upstream;
+    let up = Direction { reader, writer: &mut up_writer, buffer, bytes: &up_bytes };
+    let down = Direction { reader: &mut up_reader, writer, buffer: &mut rest, bytes: &down_bytes };
+    timer.set(idle);
+    // However it ends, both connections are closed.
+    let _ =
+        timer.limit(async { tokio::try_join!(up.copy(timer, idle), down.copy(timer, idle)) }).await;
+    down_bytes.get()
+}
+
+struct Direction<'a, 'r, 'w> {
+    reader: &'a mut ReadHalf<'r>,
+    writer: &'a mut WriteHalf<'w>,
+    buffer: &'a mut Buffer,
+    bytes: &'a Cell<u64>,
+}
+
+impl Direction<'_, '_, '_> {
+    /// Copies until the reader's end, and passes the end on: the other direction may go on.
+    async fn copy(self, timer: &Timer, idle: Duration) -> io::Result<()> {
+        loop {
+            let length = self.buffer.data().len();
+            if length > 0 {
+                write_all(self.writer, &mut [IoSlice::new(self.buffer.data())]).await?;
+                self.bytes.set(self.bytes.get() + length as u64);
+                self.buffer.consume(length);
+                timer.set(idle);
+            }
+            if self.buffer.fill(self.reader).await? == 0 {
+                return self.writer.shutdown().await;
+            }
+        }
+    }
+}

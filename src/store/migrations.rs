@@ -1,0 +1,95 @@
+//! The schema, as the steps that lead to it. Steps are only ever added.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{Error, Result};
+
+/// Step `n` leads from schema `n` to `n + 1`; `user_version` holds the schema of a file.
+const STEPS: &[&str] = &["
+create table apps (
+    id integer primary key,
+    name text not null unique,
+    created_at integer not null,
+    deploy_branch text,
+    stack text not null,
+    run_state text not null,
+    restarts integer not null default 0,
+    current_release integer,
+    config text not null default '{}',
+    formation text not null default '{}',
+    resources text not null default '{}',
+    checks text not null default '{}',
+    custom_domains integer not null default 0
+) strict;
+create table domains (
+    hostname text primary key,
+    app integer not null references apps (id) on delete cascade
+) strict;
+create table releases (
+    app integer not null references apps (id) on delete cascade,
+    version integer not null,
+    body text not null,
+    status text not null,
+    failure text,
+    primary key (app, version)
+) strict;
+create table builds (
+    id integer primary key autoincrement,
+    app integer not null references apps (id) on delete cascade,
+    commit_id text not null,
+    actor text not null,
+    status text not null,
+    failure text,
+    created_at integer not null,
+    finished_at integer,
+    release integer
+) strict;
+create index builds_by_app on builds (app, id);
+create table pushes (
+    id text primary key,
+    at integer not null,
+    outcome text not null
+) strict;
+create table events (
+    id integer primary key autoincrement,
+    at integer not null,
+    app text,
+    kind text not null,
+    message text not null,
+    actor text not null
+) strict;
+create index events_by_app on events (app, id);
+create table ssh_keys (
+    name text primary key,
+    fingerprint text not null unique,
+    public_key text not null,
+    added_at integer not null
+) strict;
+create table stacks (
+    name text primary key,
+    body text not null
+) strict;
+create table settings (
+    key text primary key,
+    value text not null
+) strict;
+"];
+
+/// Brings the schema up to date, each step in a transaction of its own.
+pub(super) fn run(connection: &Connection, path: &Path) -> Result<()> {
+    let found = connection
+        .pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))
+        .map(|version| version as usize)
+        .map_err(|source| Error::Open { path: path.into(), source })?;
+    if found > STEPS.len() {
+        return Err(Error::TooNew { path: path.into(), found, known: STEPS.len() });
+    }
+    for (index, step) in STEPS.iter().enumerate().skip(found) {
+        let version = index + 1;
+        let sql = format!("begin immediate; {step} pragma user_version = {version}; commit;");
+        connection.execute_batch(&sql).map_err(|source| Error::Migrate { version, source })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The store against real files.
+
+use super::*;
+use crate::domain::{Actor, App, BuildStatus, Release, ReleaseStatus, ReleaseVersion, Timestamp};
+
+fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("staithe.db")).unwrap();
+    (directory, store)
+}
+
+fn create(store: &Store, name: &str) -> App {
+    let name = name.parse().unwrap();
+    store.create_app(&NewApp { name: &name, stack: "debian-13", created_at: Timestamp(1) }).unwrap()
+}
+
+fn release(app: &App) -> NewRelease {
+    NewRelease {
+        release: Release {
+            app: app.id,
+            version: ReleaseVersion(0),
+            image: "sha256:00".into(),
+            build: None,
+            commit: None,
+            processes: Default::default(),
+            checks: Default::default(),
+            config: Default::default(),
+            formation: Default::default(),
+            resources: Default::default(),
+            description: "Deploy".into(),
+            actor: Actor::platform(),
+            created_at: Timestamp(2),
+            status: ReleaseStatus::Failed,
+            failure: None,
+        },
+    }
+}
+
+#[test]
+fn apps_keep_their_id_when_renamed_and_free_it_when_removed() {
+    let (_directory, store) = store();
+    let (shop, blog) = (create(&store, "shop"), create(&store, "blog"));
+    assert_eq!((shop.id.0, blog.id.0), (1, 2));
+    store.rename_app(shop.id, &"store".parse().unwrap()).unwrap();
+    assert_eq!(store.app(&"store".parse().unwrap()).unwrap().unwrap().id, shop.id);
+    store.remove_app(shop.id).unwrap();
+    assert_eq!(create(&store, "third").id, shop.id);
+}
+
+#[test]
+fn a_taken_name_is_refused_by_name() {
+    let (_directory, store) = store();
+    create(&store, "shop");
+    let name = "shop".parse().unwrap();
+    let error = store
+        .create_app(&NewApp { name: &name, stack: "debian-13", created_at: Timestamp(1) })
+        .unwrap_err();
+    assert_eq!(error.to_string(), "app `shop` exists already");
+}
+
+#[test]
+fn a_domain_belongs_to_one_app_and_a_refused_change_changes_nothing() {
+    let (_directory, store) = store();
+    let (shop, blog) = (create(&store, "shop"), create(&store, "blog"));
+    let domain = |text: &str| text.parse().unwrap();
+    store.set_domains(shop.id, Some(&[domain("a.example")])).unwrap();
+    store.set_domains(blog.id, Some(&[domain("b.example")])).unwrap();
+    let error =
+        store.set_domains(blog.id, Some(&[domain("c.example"), domain("a.example")])).unwrap_err();
+    assert_eq!(error.to_string(), "domain `a.example` exists already");
+    assert_eq!(store.domains(blog.id).unwrap(), Some(vec![domain("b.example")]));
+    store.set_domains(blog.id, None).unwrap();
+    assert_eq!(store.domains(blog.id).unwrap(), None);
+}
+
+#[test]
+fn releases_count_up_and_a_failed_one_never_overwrites_success() {
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let first = store.add_release(release(&app)).unwrap();
+    assert_eq!((first.version, first.status), (ReleaseVersion(1), ReleaseStatus::Deploying));
+    assert_eq!(store.interrupted_releases().unwrap().len(), 1);
+    store.set_current_release(app.id, first.version).unwrap();
+    store.fail_release(app.id, first.version, "too late").unwrap();
+    let read = store.release(app.id, first.version).unwrap().unwrap();
+    assert_eq!((read.status, read.failure), (ReleaseStatus::Succeeded, None));
+    assert_eq!(store.app_by_id(app.id).unwrap().unwrap().current_release, Some(first.version));
+    assert_eq!(store.add_release(release(&app)).unwrap().version, ReleaseVersion(2));
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_the_current_release() {
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    for _ in 0..5 {
+        store.add_release(release(&app)).unwrap();
+    }
+    store.set_current_release(app.id, ReleaseVersion(1)).unwrap();
+    store.prune_releases(app.id, 2).unwrap();
+    let kept: Vec<u32> =
+        store.releases(app.id, 10).unwrap().iter().map(|release| release.version.0).collect();
+    assert_eq!(kept, [5, 4, 1]);
+}
+
+#[test]
+fn builds_that_never_ended_are_found_again() {
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let new = NewBuild {
+        app: app.id,
+        commit: "c0ffee",
+        actor: &Actor::platform(),
+        created_at: Timestamp(3),
+    };
+    let (first, second) = (store.add_build(&new).unwrap(), store.add_build(&new).unwrap());
+    store.start_build(first.id).unwrap();
+    store
+        .finish_build(second.id, BuildStatus::Canceled, Some("newer push"), None, Timestamp(4))
+        .unwrap();
+    let interrupted = store.interrupted_builds().unwrap();
+    assert_eq!(interrupted.len(), 1);
+    assert_eq!(interrupted[0].id, first.id);
+    assert_eq!(store.prune_builds(app.id, 0).unwrap(), [second.id]);
+}
+
+#[test]
+fn settings_survive_reopening() {
+    let (directory, store) = store();
+    let app = create(&store, "shop");
+    let mut settings = store.settings(app.id).unwrap();
+    settings.config.set("KEY".parse().unwrap(), crate::domain::Secret::new("v")).unwrap();
+    settings.formation.set("worker".parse().unwrap(), 3).unwrap();
+    store.set_settings(app.id, &settings).unwrap();
+    drop(store);
+    let store = Store::open(&directory.path().join("staithe.db")).unwrap();
+    let read = store.settings(app.id).unwrap();
+    assert_eq!(read.config, settings.config);
+    assert_eq!(read.formation, settings.formation);
+}
+
+#[test]
+fn a_newer_database_is_refused_and_left_alone() {
+    let (directory, store) = store();
+    store.lock().pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let error = Store::open(&directory.path().join("staithe.db")).unwrap_err().to_string();
+    assert!(error.contains("use a newer Staithe"), "{error}");
+}
+
+#[test]
+fn push_outcomes_are_kept_for_a_day() {
+    let (_directory, store) = store();
+    store.set_push_outcome("p1", &"accepted", Timestamp(0)).unwrap();
+    assert_eq!(store.push_outcome::<String>("p1").unwrap().as_deref(), Some("accepted"));
+    store.set_push_outcome("p2", &"rejected", Timestamp(90_000_000)).unwrap();
+    assert_eq!(store.push_outcome::<String>("p1").unwrap(), None);
+}
