@@ -223,12 +223,12 @@ impl Platform {
     }
 
     /// Everything that must stay: images of kept releases and layers of the build caches.
-    fn image_roots(&self) -> std::result::Result<Vec<crate::image::Digest>, Error> {
-        let mut roots = Vec::new();
+    fn image_roots(&self) -> std::result::Result<crate::image::Roots, Error> {
+        let mut roots = crate::image::Roots::default();
         let stacks =
             self.store.stacks()?.into_iter().flat_map(|stack| [stack.run_image, stack.build_image]);
         for digest in self.store.release_images()?.into_iter().chain(stacks) {
-            roots.push(
+            roots.images.push(
                 digest
                     .parse()
                     .map_err(|error| Error::internal("a release without an image", error))?,
@@ -237,7 +237,7 @@ impl Platform {
         for app in self.store.apps()? {
             let path = self.cache_dir(app.id).join("layers.json");
             let record = crate::build::CacheRecord::load(&path);
-            roots.extend(
+            roots.layers.extend(
                 record.digests().filter_map(|digest| digest.parse::<crate::image::Digest>().ok()),
             );
         }
