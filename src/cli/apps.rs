@@ -108,7 +108,7 @@ fn confirm(app: &AppName) -> Result<(), Failure> {
     let _ = write!(
         stderr,
         " !     `{app}` will be destroyed: its releases, config and logs. There is no way back.\n\
-        \x20       Type the name of the app to go on: "
+        \x20      Type the name of the app to go on: "
     )
     .and_then(|()| stderr.flush());
     let mut answer = String::new();
@@ -140,7 +140,6 @@ async fn clone(context: &mut Context, args: CloneArgs) -> Result<(), Failure> {
     if ignore_existing && context.all_apps().await?.contains(&new_app) {
         return Ok(());
     }
-    context.out.step(&format!("Cloning {old_app} to {new_app}..."))?;
     let path = format!("/apps/{old_app}/clone");
     let _: App =
         context.operation(Method::POST, &path, &CloneApp { to: new_app, skip_deploy }).await?;

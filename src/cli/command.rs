@@ -168,6 +168,9 @@ pub(super) fn is_own(option: &clap::Arg) -> bool {
     !option.is_hide_set() && !option.is_global_set() && option.get_long() != Some("help")
 }
 
+/// How many words an option may choose from to have them all in its usage.
+const MAX_WORDS: usize = 3;
+
 /// What follows an option: nothing, ` <num>` or, of a few words, ` stdout|json`.
 pub(super) fn value(option: &clap::Arg) -> String {
     let takes_value = option.get_action().takes_values();
@@ -175,8 +178,8 @@ pub(super) fn value(option: &clap::Arg) -> String {
     let words: Vec<_> = words.iter().map(clap::builder::PossibleValue::get_name).collect();
     match (takes_value, words.len()) {
         (false, _) => String::new(),
-        (true, 0) => format!(" <{}>", value_name(option)),
-        (true, _) => format!(" {}", words.join("|")),
+        (true, 1..=MAX_WORDS) => format!(" {}", words.join("|")),
+        (true, _) => format!(" <{}>", value_name(option)),
     }
 }
 

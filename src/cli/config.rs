@@ -254,15 +254,11 @@ fn parse_pair(pair: &str, encoded: bool) -> Result<(EnvKey, Secret), Failure> {
 }
 
 async fn unset(context: &mut Context, args: Unset) -> Result<(), Failure> {
-    for key in &args.key {
-        context.out.step(&format!("Unsetting {key}"))?;
-    }
     let change = ConfigChange { unset: args.key, ..ConfigChange::default() };
     send(context, &args.app.app, change, args.no_restart).await
 }
 
 async fn clear(context: &mut Context, args: Clear) -> Result<(), Failure> {
-    context.out.step("Clearing config vars")?;
     let change = ConfigChange { replace: true, ..ConfigChange::default() };
     send(context, &args.app.app, change, args.no_restart).await
 }
@@ -289,10 +285,6 @@ async fn import(context: &mut Context, args: &Import) -> Result<(), Failure> {
         ImportFormat::Envfile => formats::parse_envfile(&text)?,
         ImportFormat::Json => parse_json(&text)?,
     };
-    context.out.step("Setting config vars")?;
-    for (key, _) in &set {
-        context.out.detail(key.as_str())?;
-    }
     let change = ConfigChange { set, replace: args.replace, ..ConfigChange::default() };
     send(context, &args.app.app, change, args.no_restart).await
 }

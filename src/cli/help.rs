@@ -136,7 +136,13 @@ fn markdown_entry(entry: &Entry<'_>) -> String {
         let short = option.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
         let value = value(option);
         let help = option.get_help().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "  - `{short}--{long}{value}`: {help}");
+        let _ = write!(text, "  - `{short}--{long}{value}`: {help}");
+        let words = option.get_possible_values();
+        if value.contains('<') && !words.is_empty() {
+            let words: Vec<_> = words.iter().map(|word| format!("`{}`", word.get_name())).collect();
+            let _ = write!(text, ": {}", words.join(", "));
+        }
+        text.push('\n');
     }
     text
 }

@@ -9,7 +9,9 @@ use super::context::{AppArg, Context, ReportArgs};
 use super::exit::{Exit, Failure};
 use super::output::{Format, FormatArg, Report, bytes, time};
 use crate::domain::{AppName, ProcessType, ReleaseVersion};
-use crate::wire::{AppStatus, InstanceReport, InstanceStatus, ProcessReport, ScaleRequest};
+use crate::wire::{
+    AppReport, AppStatus, InstanceReport, InstanceStatus, ProcessReport, ScaleRequest,
+};
 
 /// `ps:<verb>`.
 #[derive(Debug, Subcommand)]
@@ -46,7 +48,7 @@ pub(super) struct Apps {
     /// The app
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     app: Option<AppName>,
-    /// All apps, one after the other
+    /// All apps that have been deployed, one after the other
     #[arg(long)]
     all: bool,
 }
@@ -56,12 +58,10 @@ impl Verb {
         match self {
             Self::Scale(args) => scale(context, args).await,
             Self::Report(args) => context.report(&args, "/processes", report).await,
-            Self::Start(apps) => each::<()>(context, apps, "start", "Starting").await,
-            Self::Stop(apps) => each::<()>(context, apps, "stop", "Stopping").await,
-            Self::Restart(apps) => each::<()>(context, apps, "restart", "Restarting").await,
-            Self::Rebuild(apps) => {
-                each::<ReleaseVersion>(context, apps, "rebuild", "Rebuilding").await
-            }
+            Self::Start(apps) => each::<()>(context, apps, "start").await,
+            Self::Stop(apps) => each::<()>(context, apps, "stop").await,
+            Self::Restart(apps) => each::<()>(context, apps, "restart").await,
+            Self::Rebuild(apps) => each::<ReleaseVersion>(context, apps, "rebuild").await,
         }
     }
 }
@@ -77,7 +77,6 @@ async fn scale(context: &mut Context, args: Scale) -> Result<(), Failure> {
         };
     }
     let counts = args.counts.iter().map(|text| parse_count(text)).collect::<Result<_, _>>()?;
-    context.out.step(&format!("Scaling {app} processes: {}", args.counts.join(" ")))?;
     let _: Option<ReleaseVersion> =
         context.operation(Method::PATCH, &path, &ScaleRequest { counts }).await?;
     Ok(())
@@ -97,21 +96,26 @@ fn parse_count(text: &str) -> Result<(ProcessType, u32), Failure> {
     Ok((process_type.parse()?, count.parse().map_err(|_| wrong())?))
 }
 
+/// The apps that have something to start or stop.
+async fn deployed_apps(context: &Context) -> Result<Vec<AppName>, Failure> {
+    let apps: Vec<AppReport> = context.client.get("/apps").await?;
+    let deployed = apps.into_iter().filter(|report| report.app.current_release.is_some());
+    Ok(deployed.map(|report| report.app.name).collect())
+}
+
 /// Does `verb` for the app, or for all; with all, one app's failure does not keep the others from it.
 async fn each<T: DeserializeOwned>(
     context: &mut Context,
     apps: Apps,
     verb: &str,
-    doing: &str,
 ) -> Result<(), Failure> {
     let all = apps.all;
     let apps = match apps.app {
         Some(app) => vec![app],
-        None => context.all_apps().await?,
+        None => deployed_apps(context).await?,
     };
     let mut failed = Vec::new();
     for app in apps {
-        context.out.step(&format!("{doing} {app}"))?;
         let path = format!("/apps/{app}/{verb}");
         match context.operation::<_, T>(Method::POST, &path, &()).await {
             Ok(_) => {}

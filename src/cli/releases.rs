@@ -133,8 +133,6 @@ fn report(app: &str, release: &ReleaseReport) -> Report {
 impl Rollback {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         let app = self.app.app;
-        let target = self.release.map(|release| format!(" to {release}")).unwrap_or_default();
-        context.out.step(&format!("Rolling back {app}{target}"))?;
         let request = RollbackRequest { version: self.release };
         let path = format!("/apps/{app}/rollback");
         let _: ReleaseVersion = context.operation(Method::POST, &path, &request).await?;
