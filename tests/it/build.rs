@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use staithe::build::{
@@ -175,6 +175,11 @@ impl LayerSink for DirSink {
 
 /// The stack's two roots, unpacked once for each version of the tars.
 fn stack() -> Option<(PathBuf, PathBuf)> {
+    static STACK: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
+    STACK.get_or_init(unpack_stack).clone()
+}
+
+fn unpack_stack() -> Option<(PathBuf, PathBuf)> {
     let dir = std::env::var_os("STAITHE_TEST_STACK");
     let dir = PathBuf::from(dir.unwrap_or_else(|| "/var/tmp/staithe-stack".into()));
     if !dir.join("build.tar").is_file() || !dir.join("run.tar").is_file() {
