@@ -20,7 +20,7 @@ use super::gate::{Gate, Input};
 use super::job::{self, Control, Ended, Gone, Manner, Sink};
 use super::{Access, Commands, Config, ExecRequest, GitRequest, Refused, Request};
 use crate::domain::Actor;
-use crate::support::tasks;
+use crate::support::{report, tasks};
 use crate::sys::session::{GroupSignal, WindowSize};
 
 /// Sessions at a time on one connection; OpenSSH's `MaxSessions`.
@@ -210,8 +210,11 @@ impl<A: Access, C: Commands> Handler for Connection<A, C> {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        if let Some(open) = self.channel(id) {
-            open.input.push(Bytes::copy_from_slice(data));
+        if let Some(open) = self.channel(id)
+            && let Err(error) = open.input.push(Bytes::copy_from_slice(data))
+        {
+            tracing::warn!("hanging up on an SSH session: {}", report(&error));
+            open.hang_up.cancel();
         }
         Ok(())
     }
@@ -490,13 +493,11 @@ impl Client {
 
 impl Sink for Client {
     async fn output(&self, data: Bytes) -> Result<(), Gone> {
-        let _stalled = self.gate.stalled();
-        self.writer.data_bytes(data).await.map_err(|_| Gone)
+        self.gate.watch(self.writer.data_bytes(data)).await.map_err(|_| Gone)
     }
 
     async fn errors(&self, data: Bytes) -> Result<(), Gone> {
-        let _stalled = self.gate.stalled();
-        self.writer.extended_data_bytes(STDERR, data).await.map_err(|_| Gone)
+        self.gate.watch(self.writer.extended_data_bytes(STDERR, data)).await.map_err(|_| Gone)
     }
 }
 

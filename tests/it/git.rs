@@ -204,6 +204,9 @@ async fn much_data_goes_through_a_command_that_writes_while_it_reads() {
     let world = World::start(Answer::accept(&[])).await;
     let script = format!("head -c 64M /dev/zero | {} cat | wc -c", world.ssh_line());
     assert_eq!(world.run(&script).await.trim(), "67108864");
+    // The reader of the output waits, as a pager does, while the client sends on.
+    let script = format!("head -c 64M /dev/zero | {} cat | (sleep 3; wc -c)", world.ssh_line());
+    assert_eq!(world.run(&script).await.trim(), "67108864");
     // A command that never reads ends all the same, and does not take the memory of the server.
     let script = format!("head -c 64M /dev/zero | {} exit 3; echo $?", world.ssh_line());
     assert_eq!(world.run(&script).await.trim(), "3");
