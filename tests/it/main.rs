@@ -5,8 +5,12 @@
 
 mod architecture;
 mod build;
+mod commands;
 mod container;
+mod deploy;
 mod git;
 mod image;
 mod proxy;
+mod pushes;
 mod support;
+mod survival;
