@@ -389,10 +389,10 @@ impl<A: Access, C: Commands> Work<A, C> {
             Ok(Resolved::Command { command, terminal, gentle }) => {
                 let grace = Duration::from_secs(shared.config.hang_up_grace_secs);
                 let manner = Manner { terminal, gentle, grace };
-                job::run(command, manner, &input, control, &client).await
+                Box::pin(job::run(command, manner, &input, control, &client)).await
             }
             Err(refused) => {
-                client.show(&format!(" !     {}\n", refused.message), terminal, true).await;
+                client.show(&marked(&refused.message), terminal, true).await;
                 Ok(Ended::Code(refused.exit_code))
             }
         };
@@ -401,7 +401,7 @@ impl<A: Access, C: Commands> Work<A, C> {
             Ok(ended) => client.finish(ended).await,
             Err(error) => {
                 tracing::error!(%error, actor.name = %actor, "cannot run a session's command");
-                client.show(" !     the command cannot be started\n", terminal, true).await;
+                client.show(&marked("the command cannot be started"), terminal, true).await;
                 client.finish(Ended::Code(EXIT_FAILED)).await;
             }
         }
@@ -499,6 +499,11 @@ impl Sink for Client {
     async fn errors(&self, data: Bytes) -> Result<(), Gone> {
         self.gate.watch(self.writer.extended_data_bytes(STDERR, data)).await.map_err(|_| Gone)
     }
+}
+
+/// An error in Heroku's grammar.
+fn marked(message: &str) -> String {
+    message.lines().map(|line| format!(" !     {line}\n")).collect()
 }
 
 /// The names of RFC 4254 §6.10, by signal(7)'s numbers, which are the same on all of Linux's

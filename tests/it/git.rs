@@ -192,7 +192,8 @@ async fn commands_get_their_streams_and_give_their_exit_code() {
     assert_eq!(world.ssh(&["die"]).await.status.code(), Some(255));
     let refused = world.ssh(&["forbidden"]).await;
     assert_eq!(refused.status.code(), Some(4));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), " !     not for you\n");
+    let expected = " !     not for you\n !     try another\n";
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), expected);
     let greeting = world.ssh(&[]).await;
     assert_eq!(String::from_utf8_lossy(&greeting.stdout), "Hello alice\n");
     assert_eq!(greeting.status.code(), Some(0));
