@@ -4,6 +4,7 @@
 
 mod architecture;
 mod build;
+mod cli;
 mod container;
 mod image;
 mod proxy;
