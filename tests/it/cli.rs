@@ -1,7 +1,10 @@
 //! The command line against a real control plane, without a deploy: forms, formats, exit codes, and
 //! who may speak.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::Staithe;
@@ -148,4 +151,41 @@ fn a_server_that_is_away_is_exit_code_5() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
     command.arg("version").env("STAITHE_RUN_DIR", directory.path());
     Finished::of(command, "").succeeds().says("staithe ");
+}
+
+/// A server that lets one client in, sends it two frames, and answers what the client sent.
+fn one_session(directory: &Path) -> std::thread::JoinHandle<Vec<u8>> {
+    let listener = UnixListener::bind(directory.join("control.sock")).unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        // The request's body ends in a brace; the end of the input is an empty frame.
+        while !received.ends_with(b"}\0\0\0\0\x05hello\0\0\0\0\0") {
+            let mut buffer = [0; 4096];
+            let count = client.read(&mut buffer).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&received));
+            let waiting = !received.ends_with(b"}");
+            received.extend_from_slice(&buffer[..count]);
+            if waiting && received.ends_with(b"}") {
+                let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                    upgrade: staithe-session\r\n\r\n";
+                client.write_all(head.as_bytes()).unwrap();
+            }
+        }
+        client.write_all(b"\x01\0\0\0\x03out\x02\0\0\0\x03err\x03\0\0\0\x01\x2a").unwrap();
+        received
+    })
+}
+
+#[test]
+fn a_session_joins_the_standard_streams_and_passes_the_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = one_session(directory.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    command.args(["run", "shop", "cat", "-A"]).env("STAITHE_RUN_DIR", directory.path());
+    let finished = Finished::of(command, "hello").fails_with(42);
+    assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out", "err"));
+    let request = String::from_utf8_lossy(&server.join().unwrap()).into_owned();
+    assert!(request.starts_with("POST /api/v1/apps/shop/run HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains(r#""args":["cat","-A"]"#), "{request}");
 }
