@@ -5,20 +5,25 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 
-/// Lists a buildpack's files: path below `buildpacks/`, contents.
+/// Lists the bundle's files; `shared` ones are part of several buildpacks, which must be complete
+/// each by itself.
 macro_rules! files {
-    ($($path:literal),* $(,)?) => {
-        [$(($path, include_bytes!(concat!("../../buildpacks/", $path)).as_slice())),*]
+    ($($path:literal $(from $shared:literal)?),* $(,)?) => {
+        &[$(($path, files!(@contents $path $($shared)?))),*]
+    };
+    (@contents $path:literal) => { include_bytes!(concat!("../../buildpacks/", $path)) };
+    (@contents $path:literal $shared:literal) => {
+        include_bytes!(concat!("../../buildpacks/", $shared))
     };
 }
 
-const FILES: [(&str, &[u8]); 20] = files![
+const FILES: &[(&str, &[u8])] = files![
     "order.toml",
     "nodejs/buildpack.toml",
     "nodejs/catalogue.json",
     "nodejs/lib/fetch.py",
     "nodejs/lib/managers.py",
-    "nodejs/lib/pack.py",
+    "nodejs/lib/pack.py" from "lib/pack.py",
     "nodejs/lib/semver.py",
     "nodejs/bin/detect",
     "nodejs/bin/build",
@@ -27,10 +32,16 @@ const FILES: [(&str, &[u8]); 20] = files![
     "procfile/bin/build",
     "python/buildpack.toml",
     "python/catalogue.json",
+    "python/lib/dependencies.py",
+    "python/lib/pack.py" from "lib/pack.py",
+    "python/lib/versions.py",
+    "python/lib/wheel.py" from "lib/wheel.py",
     "python/bin/detect",
     "python/bin/build",
     "static/buildpack.toml",
     "static/catalogue.json",
+    "static/lib/pack.py" from "lib/pack.py",
+    "static/lib/wheel.py" from "lib/wheel.py",
     "static/bin/detect",
     "static/bin/build",
 ];
@@ -99,11 +110,14 @@ mod tests {
     fn every_file_of_the_source_tree_is_bundled() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("buildpacks");
         for pack in ["nodejs", "procfile", "python", "static"] {
-            for name in crate::build::tree::names(&source.join(pack)).unwrap() {
-                let path = format!("{pack}/{name}");
-                let listed = FILES.iter().any(|(file, _)| file.starts_with(&path));
-                // Tools for maintainers are not part of the product.
-                assert!(listed || name == "update-catalogue", "{path} is not bundled");
+            for dir in ["", "bin", "lib"] {
+                let found = crate::build::tree::names(&source.join(pack).join(dir));
+                for name in found.unwrap_or_default() {
+                    let path = format!("{pack}/{dir}/{name}").replace("//", "/");
+                    let listed = FILES.iter().any(|(file, _)| file.starts_with(&path));
+                    // Tools for maintainers are not part of the product.
+                    assert!(listed || name == "update-catalogue", "{path} is not bundled");
+                }
             }
         }
     }

@@ -11,11 +11,14 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{PushOutput, RefUpdate};
 use crate::domain::AppName;
+use crate::sys::session::reader_is_gone;
 
 mod client;
 mod messages;
@@ -24,6 +27,8 @@ mod output;
 use client::{Client, Verdict};
 use output::Output;
 
+/// How often we look whether the user is still there.
+const WATCH: Duration = Duration::from_millis(250);
 /// The most the updates of one push may measure: 1000 refs with the longest names.
 const MAX_INPUT: usize = 4 << 20;
 
@@ -94,13 +99,31 @@ fn run<W: Write>(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
     let client = Client::new(&setting, &updates).map_err(Error::Start)?;
-    match runtime.block_on(client.verdict(output))? {
+    let verdict = runtime.block_on(async {
+        // Either arm ends the process, so that nothing of the other is missed.
+        tokio::select! {
+            verdict = client.verdict(output) => verdict,
+            () = user_is_gone() => Err(Error::Output(io::ErrorKind::BrokenPipe.into())),
+        }
+    });
+    match verdict? {
         Verdict::Accepted => Ok(true),
         Verdict::Rejected(None) => Ok(false),
         Verdict::Rejected(Some(reason)) => {
             output.failure(&reason).map_err(Error::Output)?;
             Ok(false)
         }
+    }
+}
+
+/// Returns when nobody can read our output any more. A hook that waited for a silent build would
+/// not notice otherwise; its end lets `receive-pack` clear the quarantine away, which it does not
+/// do when it is ended by a signal.
+async fn user_is_gone() {
+    let mut ticks = tokio::time::interval(WATCH);
+    let output = io::stdout();
+    while !reader_is_gone(output.as_fd()).unwrap_or(true) {
+        ticks.tick().await;
     }
 }
 

@@ -230,14 +230,15 @@ async fn run_fetch(
     };
     match tokio::time::timeout(limit, wait).await {
         Ok((Ok(status), _)) if status.success() => Ok(()),
-        Ok((_, complaint)) => Err(last_line(&complaint)),
+        Ok((_, complaint)) => Err(complaint_line(&complaint)),
         Err(_) => Err(format!("fetching took longer than {} s", limit.as_secs())),
     }
 }
 
-fn last_line(complaint: &[u8]) -> String {
+/// The first thing that git calls fatal: what follows it are consequences.
+fn complaint_line(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
-    let said = text.lines().rev().map(str::trim).find(|line| line.starts_with("fatal:"));
+    let said = text.lines().map(str::trim).find(|line| line.starts_with("fatal:"));
     let said = said.or_else(|| text.lines().last()).unwrap_or("git did not say why");
     let clean = said.trim_start_matches("fatal: ").escape_debug().take(300).collect::<String>();
     // git repeats the URL, which may hold a password.
@@ -276,7 +277,7 @@ mod tests {
     fn a_password_in_a_url_is_not_shown() {
         assert_eq!(redacted("https://me:secret@example.org/lib"), "https://example.org/lib");
         assert_eq!(redacted("https://example.org/a@b"), "https://example.org/a@b");
-        assert!(!last_line(b"fatal: unable to access 'https://a:b@c/'").contains("a:b"));
+        assert!(!complaint_line(b"fatal: unable to access 'https://a:b@c/'").contains("a:b"));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Platform {
             ("port", launch.port.to_string()),
         ];
         spec.labels.extend(facts.map(|(key, value)| (key.to_owned(), value)));
-        spec.log = Some(self.log_spec(app.id, &name, launch.started_at, &spec.id));
+        spec.log = Some(self.log_spec(app.id, &name, launch.started_at, &spec.id)?);
         let port = process_type.is_web().then_some(launch.port);
         let env = self.process_env(release, &name, port)?;
         spec.process = Some(process(command.args.clone(), env, &command.working_dir));
@@ -208,14 +208,22 @@ impl Platform {
         Ok(env.into_iter().collect())
     }
 
-    fn log_spec(&self, app: AppId, name: &str, started: Timestamp, container: &str) -> LogSpec {
+    fn log_spec(
+        &self,
+        app: AppId,
+        name: &str,
+        started: Timestamp,
+        container: &str,
+    ) -> Result<LogSpec> {
+        let directory = self.log_dir(app).join(name);
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| Error::internal("cannot make a log directory", error))?;
         let suffix = container.rsplit('-').next().unwrap_or_default();
-        let file = format!("{}-{suffix}.log", started.0);
-        LogSpec {
-            path: self.log_dir(app).join(name).join(file),
+        Ok(LogSpec {
+            path: directory.join(format!("{}-{suffix}.log", started.0)),
             max_bytes: self.settings().log_file_bytes,
             files: 2,
-        }
+        })
     }
 
     /// Where an app's logs are.

@@ -130,4 +130,14 @@ mod tests {
         assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(error.to_string(), format!("listen on 127.0.0.1:{port}"));
     }
+    #[test]
+    fn the_default_address_takes_ipv4_too_and_both_can_be_bound_apart() {
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        let bound = bind(&[any], 1).unwrap();
+        std::net::TcpStream::connect(loopback(bound[0].address.port())).unwrap();
+        let port = bound[0].address.port();
+        drop(bound);
+        let both = [(Ipv4Addr::UNSPECIFIED, port).into(), SocketAddr::new(any.ip(), port)];
+        assert_eq!(bind(&both, 2).unwrap().len(), 2);
+    }
 }

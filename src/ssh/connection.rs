@@ -383,9 +383,10 @@ impl<A: Access, C: Commands> Work<A, C> {
                 client.show(&text, terminal, false).await;
                 Ok(Ended::Code(0))
             }
-            Ok(Resolved::Command { command, terminal }) => {
+            Ok(Resolved::Command { command, terminal, gentle }) => {
                 let grace = Duration::from_secs(shared.config.hang_up_grace_secs);
-                job::run(command, Manner { terminal, grace }, &input, control, &client).await
+                let manner = Manner { terminal, gentle, grace };
+                job::run(command, manner, &input, control, &client).await
             }
             Err(refused) => {
                 client.show(&format!(" !     {}\n", refused.message), terminal, true).await;
@@ -414,6 +415,8 @@ pub(super) enum Resolved {
         command: Command,
         /// Whether it gets the terminal that was asked for: git's protocol is no text.
         terminal: bool,
+        /// See [`Manner::gentle`].
+        gentle: bool,
     },
 }
 
@@ -437,7 +440,7 @@ pub(super) async fn resolve<C: Commands>(
             let mut sent = environment.into_iter();
             let protocol = sent.find(|(name, _)| name == "GIT_PROTOCOL").map(|(_, value)| value);
             let command = commands.git(actor, GitRequest { service, app, protocol }).await?;
-            Ok(Resolved::Command { command, terminal: false })
+            Ok(Resolved::Command { command, terminal: false, gentle: true })
         }
         Request::Command(arguments) => {
             let verb = arguments.first().map(String::as_str).unwrap_or_default();
@@ -445,7 +448,7 @@ pub(super) async fn resolve<C: Commands>(
             let mut command = commands.exec(actor, ExecRequest { arguments, terminal }).await?;
             let kept = environment.into_iter().filter(|(name, _)| name != "GIT_PROTOCOL");
             command.envs(kept);
-            Ok(Resolved::Command { command, terminal })
+            Ok(Resolved::Command { command, terminal, gentle: false })
         }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  spawn ── running ── exited ── drained ── Ended
 //!              │ client gone: hang-up to the group, then after the grace time a kill
+//!              │ client of git gone: first the grace time to notice that by itself
 //! ```
 
 use std::future::Future;
@@ -68,6 +69,10 @@ pub(super) enum Ended {
 pub(super) struct Manner {
     /// Whether its streams are a terminal.
     pub(super) terminal: bool,
+    /// Whether it is given time to end by itself when its client has gone, with nobody at its
+    /// input and error stream and its output dropped: `git receive-pack` leaves its quarantine
+    /// behind when a signal ends it.
+    pub(super) gentle: bool,
     /// How long it may go on after its client has gone.
     pub(super) grace: Duration,
 }
@@ -108,11 +113,23 @@ async fn run_with_pipes<S: Sink>(
     let hang_up = control.hang_up.clone();
     let end = Reading { exited: &exited, hang_up: &hang_up };
     let outputs = async {
-        let output = end.pump(stdout, |data| sink.output(data));
+        let output = async {
+            let mut stdout = stdout;
+            end.pump(stdout.as_mut(), |data| sink.output(data)).await;
+            if manner.gentle {
+                end.discard(stdout.as_mut()).await;
+            }
+        };
         let errors = end.pump(stderr, |data| sink.errors(data));
         tokio::join!(output, errors)
     };
-    let feed = feed_pipe(input, stdin);
+    let feed = async {
+        // Cancel-safe: a client that is gone has sent nothing that is still of interest.
+        tokio::select! {
+            () = feed_pipe(input, stdin) => {}
+            () = hang_up.cancelled() => input.discard(),
+        }
+    };
     let supervise = supervise(child, manner, control, &exited, None);
     until_both(supervise, outputs, feed).await
 }
@@ -197,6 +214,11 @@ async fn wait(
             }
         }
     }
+    if manner.gentle
+        && let Ok(status) = tokio::time::timeout(manner.grace, child.wait()).await
+    {
+        return status;
+    }
     pass(group, GroupSignal::HangUp);
     match tokio::time::timeout(manner.grace, child.wait()).await {
         Ok(status) => status,
@@ -245,6 +267,7 @@ impl Reading<'_> {
             let read = tokio::select! {
                 read = source.read_buf(&mut buffer) => read,
                 () = self.lingered() => return,
+                () = self.hang_up.cancelled() => return,
             };
             match read {
                 Ok(0) | Err(_) => return,
@@ -258,6 +281,17 @@ impl Reading<'_> {
             if written.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Reads and drops what still comes, so that the child does not fail for want of a reader.
+    async fn discard<R: AsyncRead + Unpin>(&self, source: Option<R>) {
+        let Some(mut source) = source else { return };
+        let mut nowhere = tokio::io::sink();
+        // Cancel-safe: what is read is dropped anyway.
+        tokio::select! {
+            _ = tokio::io::copy(&mut source, &mut nowhere) => {}
+            () = self.lingered() => {}
         }
     }
 

@@ -25,9 +25,7 @@ use crate::support::tasks;
 use crate::sys::session::reader_is_gone;
 use crate::sys::tty::{RawMode, window_size};
 use crate::wire::frames::{Frame, FrameCodec};
-use crate::wire::{
-    ACTOR_HEADER, API_PREFIX, ExecRequest, Problem, SESSION_PROTOCOL, SshKey, TerminalSize,
-};
+use crate::wire::{ACTOR_HEADER, API_PREFIX, ExecRequest, Problem, SESSION_PROTOCOL, TerminalSize};
 
 /// How long the control plane may take to answer; sshd's own patience is `LoginGraceTime`.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -66,6 +64,8 @@ enum Error {
     Refused(Box<Problem>),
     #[error("the control plane went away")]
     Lost,
+    #[error("nobody reads the output any more")]
+    Unread,
 }
 
 /// `staithe ssh-authorized-keys <user> <key type> <key>`, sshd's `AuthorizedKeysCommand`
@@ -167,8 +167,15 @@ async fn owner(control_socket: &Path, fingerprint: &str) -> Result<Option<String
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
-    let keys: Vec<SshKey> = read(response).await?;
+    let keys: Vec<KnownKey> = read(response).await?;
     Ok(keys.into_iter().find(|key| key.fingerprint == fingerprint).map(|key| key.name))
+}
+
+/// What matters here of `wire::SshKey`.
+#[derive(Debug, serde::Deserialize)]
+struct KnownKey {
+    name: String,
+    fingerprint: String,
 }
 
 async fn refusal(response: Response<Incoming>) -> Error {
@@ -218,13 +225,14 @@ async fn relay(control_socket: &Path, owner: &str, exec: ExecRequest) -> Result<
     let raw = terminal.then(|| RawMode::enter(io::stdin().as_fd())).transpose();
     let _raw = raw.map_err(Error::Start)?;
     let (frames, queued) = mpsc::channel(MAX_QUEUED);
-    // All arms end the process, so that nothing of them is missed.
+    // Each arm that ends also ends the process, so that nothing of the others is missed. Those that
+    // only send never end: the control plane may stop reading before its last word has arrived.
     tokio::select! {
         code = receive(reader) => code,
-        sent = send(queued, writer) => sent,
-        error = read_input(frames.clone()) => Err(error),
-        error = follow_window(frames, terminal) => Err(error),
         error = watch_output() => Err(error),
+        error = follow_window(frames.clone(), terminal) => Err(error),
+        never = read_input(frames) => Err(never),
+        never = send(queued, writer) => Err(never),
     }
 }
 
@@ -239,7 +247,7 @@ async fn receive<R: tokio::io::AsyncRead>(reader: R) -> Result<u8, Error> {
             Frame::Exit(code) => return Ok(code),
             Frame::Stdin(_) | Frame::Window { .. } | Frame::Signal(_) => Ok(()),
         };
-        written.map_err(|_| Error::Lost)?;
+        written.map_err(|_| Error::Unread)?;
     }
     Err(Error::Lost)
 }
@@ -249,13 +257,12 @@ async fn write<W: tokio::io::AsyncWrite + Unpin>(to: &mut W, data: &[u8]) -> io:
     to.flush().await
 }
 
-async fn send<W: tokio::io::AsyncWrite>(
-    mut queued: mpsc::Receiver<Frame>,
-    writer: W,
-) -> Result<u8, Error> {
+async fn send<W: tokio::io::AsyncWrite>(mut queued: mpsc::Receiver<Frame>, writer: W) -> Error {
     let mut frames = std::pin::pin!(FramedWrite::new(writer, FrameCodec));
     while let Some(frame) = queued.recv().await {
-        frames.send(frame).await.map_err(|_| Error::Lost)?;
+        if frames.send(frame).await.is_err() {
+            break;
+        }
     }
     std::future::pending().await
 }
@@ -267,27 +274,24 @@ async fn read_input(frames: mpsc::Sender<Frame>) -> Error {
         // An input that fails has ended.
         let count = input.read(&mut buffer).await.unwrap_or(0);
         let data = Bytes::copy_from_slice(&buffer[..count]);
-        if frames.send(Frame::Stdin(data)).await.is_err() {
-            return Error::Lost;
-        }
-        if count == 0 {
+        if frames.send(Frame::Stdin(data)).await.is_err() || count == 0 {
             return std::future::pending().await;
         }
     }
 }
 
 async fn follow_window(frames: mpsc::Sender<Frame>, terminal: bool) -> Error {
+    if !terminal {
+        return std::future::pending().await;
+    }
     let mut changes = match signal(SignalKind::window_change()) {
-        Ok(changes) if terminal => changes,
-        Ok(_) => return std::future::pending().await,
+        Ok(changes) => changes,
         Err(error) => return Error::Start(error),
     };
     while changes.recv().await.is_some() {
-        if let Some(size) = terminal_size() {
-            let frame = Frame::Window { rows: size.rows, columns: size.columns };
-            if frames.send(frame).await.is_err() {
-                return Error::Lost;
-            }
+        let Some(TerminalSize { columns, rows }) = terminal_size() else { continue };
+        if frames.send(Frame::Window { rows, columns }).await.is_err() {
+            break;
         }
     }
     std::future::pending().await
@@ -298,7 +302,7 @@ async fn watch_output() -> Error {
     loop {
         ticks.tick().await;
         if reader_is_gone(io::stdout().as_fd()).unwrap_or(true) {
-            return Error::Lost;
+            return Error::Unread;
         }
     }
 }

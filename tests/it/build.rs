@@ -4,7 +4,6 @@
 //! Needs root, a stack (`build.tar` and `run.tar` in `$STAITHE_TEST_STACK`, by default
 //! `/var/tmp/staithe-stack`) and the package registries.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -341,8 +340,18 @@ fn edit(app: &Path, name: &str, text: &str) {
     sh("printf '%s' \"$2\" > \"$1\"", &[&app.join(name), Path::new(text)]);
 }
 
-fn digests(built: &Built) -> BTreeMap<usize, String> {
-    built.layers.iter().map(|layer| layer.digest.clone()).enumerate().collect()
+/// The digests of all layers but the app's, and the app's.
+fn digests(built: &Built) -> (Vec<&str>, &str) {
+    let digests: Vec<&str> = built.layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let (app, others) = digests.split_last().unwrap();
+    (others.to_vec(), app)
+}
+
+/// Only the app layer may differ after a change of the app's own files.
+fn assert_reused(first: &Built, second: &Built) {
+    let (before, after) = (digests(first), digests(second));
+    assert_eq!(before.0, after.0);
+    assert_ne!(before.1, after.1);
 }
 
 fn unchanged(_: &Path) {}
@@ -355,10 +364,88 @@ async fn machine_a_node_app_is_built_reused_and_answers() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("version 1"), "{answer}");
     let second = bench.push("node-web", |app| edit(app, "version.txt", "2\n")).await.unwrap();
     assert!(bench.said("Reusing dependencies"), "the lock file is unchanged");
-    let (before, after) = (digests(&first), digests(&second));
-    let app = first.layers.len() - 1;
-    assert!((0..app).all(|layer| before[&layer] == after[&layer]), "{before:?} {after:?}");
-    assert_ne!(before[&app], after[&app]);
+    assert_reused(&first, &second);
     let answer = bench.start(&second, "web").get("/", "");
     assert!(answer.contains("version 2"), "{answer}");
+}
+
+#[tokio::test]
+async fn machine_development_dependencies_build_and_do_not_run() {
+    let Some(mut bench) = Bench::new() else { return };
+    let first = bench.push("node-build", unchanged).await.unwrap();
+    let answer = bench.start(&first, "web").get("/", "");
+    assert!(answer.contains("60000 ms, dev dependencies: false"), "{answer}");
+    let second = bench.push("node-build", |app| edit(app, "new.txt", "x")).await.unwrap();
+    assert!(bench.said("Production dependencies are unchanged"));
+    assert_reused(&first, &second);
+}
+
+#[tokio::test]
+async fn machine_a_python_app_is_built_reused_and_answers() {
+    let Some(mut bench) = Bench::new() else { return };
+    let first = bench.push("python-web", unchanged).await.unwrap();
+    let answer = bench.start(&first, "web").get("/", "");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("version 1 on python 3."));
+    assert!(first.processes.contains_key(&ProcessType::release()));
+    let second = bench.push("python-web", |app| edit(app, "version.txt", "2\n")).await.unwrap();
+    assert!(bench.said("Reusing dependencies"), "the requirements are unchanged");
+    let answer = bench.start(&second, "web").get("/", "");
+    assert!(answer.contains("version 2"), "{answer}");
+    assert_reused(&first, &second);
+}
+
+#[tokio::test]
+async fn machine_a_static_site_is_served_as_a_site_should_be() {
+    let Some(mut bench) = Bench::new() else { return };
+    let built = bench.push("static-site", unchanged).await.unwrap();
+    let mut site = bench.start(&built, "web");
+    let page = site.get("/", "");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("version 1"), "{page}");
+    assert!(page.contains("Content-Type: text/html") && !page.contains("Last-Modified"), "{page}");
+    let style = site.get("/style.css", "");
+    assert!(style.contains("Content-Type: text/css"), "{style}");
+    let tag = page.lines().find_map(|line| line.strip_prefix("Etag: ")).unwrap().to_owned();
+    let same = site.get("/", &format!("If-None-Match: {tag}\r\n"));
+    assert!(same.starts_with("HTTP/1.1 304"), "{same}");
+    let dated = site.get("/", "If-Modified-Since: Sat, 01 Jan 2050 00:00:00 GMT\r\n");
+    assert!(dated.starts_with("HTTP/1.1 200"), "{dated}");
+    let part = site.get("/style.css", "Range: bytes=0-3\r\n");
+    assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("p { "), "{part}");
+    assert!(site.get("/docs/", "").contains("<p>docs</p>"));
+    for hidden in ["/.secret", "/index.html.staithe-etag", "/../etc/passwd", "/missing"] {
+        let answer = site.get(hidden, "");
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("our own 404"), "{answer}");
+    }
+    drop(site);
+    let other = |app: &Path| edit(app, "index.html", "<p>version 2</p>");
+    let changed = bench.push("static-site", other).await.unwrap();
+    let page = bench.start(&changed, "web").get("/", &format!("If-None-Match: {tag}\r\n"));
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("version 2"), "{page}");
+}
+
+#[tokio::test]
+async fn machine_a_procfile_alone_is_enough() {
+    let Some(mut bench) = Bench::new() else { return };
+    let built = bench.push("procfile-script", unchanged).await.unwrap();
+    assert_eq!(built.layers.len(), 1);
+    let answer = bench.start(&built, "web").get("/", "");
+    assert!(answer.contains("version 1"), "{answer}");
+    let worker: ProcessType = "worker".parse().unwrap();
+    assert_eq!(built.processes[&worker].args[..2], ["/bin/bash", "-c"]);
+}
+
+#[tokio::test]
+async fn machine_failures_say_what_to_do() {
+    let Some(mut bench) = Bench::new() else { return };
+    let error = bench.push("broken-build", unchanged).await.unwrap_err().to_string();
+    assert_eq!(error, "build of buildpack `staithe/nodejs` failed with exit code 1");
+    assert!(bench.said("build.js: this build always fails"));
+    let error = bench.push("nothing", unchanged).await.unwrap_err().to_string();
+    assert!(error.contains("Node.js looks for a package.json"), "{error}");
+    let strange = |app: &Path| edit(app, "app.json", "{\"buildpacks\": [\"heroku/ruby\"]}");
+    let error = bench.push("nothing", strange).await.unwrap_err().to_string();
+    assert!(error.contains("`heroku/ruby` is not installed here"), "{error}");
+    let asked = |app: &Path| edit(app, "app.json", "{\"buildpacks\": [\"heroku/python\"]}");
+    let error = bench.push("nothing", asked).await.unwrap_err().to_string();
+    assert!(error.contains("`staithe/python` was asked for but does not take"), "{error}");
 }

@@ -1,11 +1,17 @@
 //! The one integration binary: drives the real daemon over git, SSH and HTTP.
+
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 #![allow(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
 
 mod architecture;
 mod build;
 mod cli;
+mod commands;
 mod container;
+mod deploy;
+mod git;
 mod image;
 mod proxy;
+mod pushes;
 mod support;
+mod survival;

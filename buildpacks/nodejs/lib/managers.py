@@ -98,8 +98,9 @@ class Pnpm(Manager):
         return ["pnpm", "prune", "--prod", "--ignore-scripts"]
 
     def env(self, cache):
-        return {"npm_config_store_dir": f"{cache}/pnpm", "npm_config_manage_package_manager_versions":
-                "false", "COREPACK_ENABLE_STRICT": "0"}
+        # Copies: a file with names in two layers could be stored in only one of them.
+        return {"npm_config_store_dir": f"{cache}/pnpm", "npm_config_package_import_method": "copy",
+                "npm_config_manage_package_manager_versions": "false"}
 
 
 def choose(package):

@@ -1,3 +1,5 @@
+//! Detection, names and files of cgroups, without any.
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -24,6 +24,8 @@ pub(crate) struct Staithe {
     pub(crate) directory: tempfile::TempDir,
     number: u32,
     settings: Vec<String>,
+    /// Chosen once, so that a proxy that was killed comes back where it was.
+    web: SocketAddr,
     daemon: Mutex<Option<Child>>,
 }
 
@@ -52,6 +54,7 @@ impl Staithe {
             directory,
             number,
             settings: settings.iter().map(ToString::to_string).collect(),
+            web: free_address(),
             daemon: Mutex::new(None),
         };
         staithe.make_client_key();
@@ -97,7 +100,7 @@ impl Staithe {
             format!("network.prefix={}", self.link_prefix()),
             format!("network.ipv4_pool=10.{}.0.0/20", 100 + self.number % 100),
             format!("network.ipv6_pool=fd53:7462:{}::/64", self.number),
-            "proxy.http_listen=[\"127.0.0.1:0\"]".to_owned(),
+            format!("proxy.http_listen=[\"{}\"]", self.web),
             "ssh.listen=[\"127.0.0.1:0\"]".to_owned(),
             "platform.global_domains=[\"test\"]".to_owned(),
             "log.filter=info".to_owned(),
@@ -281,6 +284,11 @@ impl Drop for Staithe {
         }
         self.stop();
     }
+}
+
+/// An address on which nothing listens now.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Sends a signal to a process this test has started.
