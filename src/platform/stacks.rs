@@ -107,7 +107,7 @@ impl Platform {
             })
         };
         let result = result.await;
-        super::instances::remove_tree(&work).await;
+        self.discard_tree(work).await;
         result
     }
 
@@ -220,6 +220,25 @@ impl Platform {
         );
         self.note_named(None, "images.collected", &message, actor);
         Ok(collected.bytes)
+    }
+
+    /// Packs the repositories' objects and clears away what killed pushes left; failures go to the
+    /// log.
+    pub async fn maintain_repositories(&self) {
+        let apps = self.store.apps().unwrap_or_else(|error| {
+            tracing::error!(error = report(&error), "cannot list the apps");
+            Vec::new()
+        });
+        for app in apps {
+            let swept = self.repositories.sweep(&app.name).map_err(|error| report(&error));
+            let packed = match self.repositories.maintain(&app.name) {
+                Ok(mut command) => command.status().await.map(drop).map_err(|e| e.to_string()),
+                Err(error) => Err(report(&error)),
+            };
+            if let Err(error) = swept.and(packed) {
+                tracing::warn!(app.name = app.name.as_str(), error, "cannot tidy a repository");
+            }
+        }
     }
 
     /// Everything that must stay: images of kept releases and layers of the build caches.
