@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 /// A module, what it may import of ours, and why those.
-const MODULES: &[(&str, &[&str], &str)] = &[
+pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("domain", &[], "words import nothing"),
     ("sys", &[], "ground imports nothing"),
     ("support", &[], "ground imports nothing"),

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod container;
 mod deploy;
+mod docs;
 mod git;
 mod image;
 mod proxy;
