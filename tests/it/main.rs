@@ -10,6 +10,7 @@ mod container;
 mod deploy;
 mod git;
 mod image;
+mod power;
 mod proxy;
 mod pushes;
 mod support;

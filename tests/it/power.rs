@@ -1,0 +1,113 @@
+//! Reboots and power cuts, on a machine of its own that has cgroup v2 alone.
+
+#[path = "power/machine.rs"]
+mod machine;
+
+use std::time::Duration;
+
+use crate::support::eventually;
+use machine::Machine;
+
+macro_rules! needs_qemu {
+    () => {
+        if let Some(reason) = machine::impossible() {
+            return machine::skip(&reason);
+        }
+    };
+}
+
+/// The directory of web.1's cgroup, wherever its name ends.
+const LEAF: &str = "/sys/fs/cgroup/staithe/shop/web.1-*";
+
+#[test]
+fn a_power_cut_after_a_release_brings_back_that_release() {
+    needs_qemu!();
+    let mut machine = Machine::boot_new();
+    machine.serves("nothing set");
+    limits_are_applied_on_cgroup_v2(&mut machine);
+    machine.run("staithe config:set shop GREETING=two").succeeds();
+    machine.cut_power();
+
+    machine.boot();
+    machine.serves("two");
+    let releases = machine.json("staithe releases:list shop");
+    assert_eq!(versions(&releases), [(2, "succeeded"), (1, "succeeded")], "{releases}");
+    assert_eq!(machine.run("staithe config:get shop GREETING").succeeds().stdout.trim(), "two");
+    machine.run("staithe rollback shop v1").succeeds();
+    machine.serves("nothing set");
+}
+
+fn limits_are_applied_on_cgroup_v2(machine: &mut Machine) {
+    let hierarchies = machine.run("cut -d: -f1,2 /proc/self/cgroup").succeeds().stdout;
+    assert_eq!(hierarchies.trim(), "0:", "something of cgroup v1 is there");
+    let processes = machine.run(&format!("cat {LEAF}/cgroup.procs")).succeeds().stdout;
+    assert!(!processes.trim().is_empty(), "nothing runs in the cgroup");
+    machine.run("staithe resource:limit shop --memory 200m --cpu 0.5 --pids 99").succeeds();
+    for (file, expected) in
+        [("memory.max", "209715200"), ("cpu.max", "50000 100000"), ("pids.max", "99")]
+    {
+        let value = machine.run(&format!("cat {LEAF}/{file}")).succeeds().stdout;
+        assert_eq!(value.trim(), expected, "{file}");
+    }
+    let report = machine.json("staithe ps:report shop");
+    assert!(report["instances"][0]["memory_bytes"].as_u64() > Some(0), "{report}");
+    let seen = machine.run("staithe run shop cat /sys/fs/cgroup/memory.max").succeeds().stdout;
+    assert_eq!(seen.trim(), "209715200", "what a runtime inside sees");
+}
+
+#[test]
+fn a_power_cut_during_a_deploy_brings_back_the_release_before() {
+    needs_qemu!();
+    let mut machine = Machine::boot_new();
+    machine.serves("nothing set");
+    machine.run("staithe config:set shop GREETING=two").succeeds();
+    machine.run("(staithe config:set shop GREETING=three SLOW=1 >/tmp/deploy 2>&1 &)").succeeds();
+    eventually(Duration::from_secs(60), "the new instance starts", || {
+        let logs = machine.run("staithe logs shop");
+        logs.stdout.contains("taking my time").then_some(()).ok_or(logs.stdout)
+    });
+    machine.serves("two");
+    machine.cut_power();
+
+    machine.boot();
+    machine.serves("two");
+    let releases = machine.json("staithe releases:list shop");
+    assert_eq!(
+        versions(&releases),
+        [(3, "failed"), (2, "succeeded"), (1, "succeeded")],
+        "{releases}"
+    );
+    machine.run("staithe events").succeeds().says("v3 failed").says("recovered");
+    machine.run("staithe config:get shop SLOW").fails_with(1);
+    assert_eq!(machine.run("ls /var/lib/staithe/instances | wc -l").stdout.trim(), "1");
+    // And it goes on from there.
+    machine.run("staithe config:set shop GREETING=four").succeeds();
+    machine.serves("four");
+}
+
+#[test]
+fn a_reboot_brings_everything_back() {
+    needs_qemu!();
+    let mut machine = Machine::boot_new();
+    machine.serves("nothing set");
+    machine.run("staithe config:set shop GREETING=two").succeeds();
+    machine.run("staithe apps:create idle").succeeds();
+    machine.power_off();
+
+    machine.boot();
+    machine.serves("two");
+    machine.run("staithe apps:list").succeeds().says("shop").says("idle");
+    let report = machine.json("staithe ps:report shop");
+    assert_eq!(report["instances"].as_array().map(Vec::len), Some(1), "{report}");
+    machine.run("staithe logs shop").succeeds().says("listening");
+}
+
+/// Version and status, newest first.
+fn versions(releases: &serde_json::Value) -> Vec<(u64, &str)> {
+    let mut found = Vec::new();
+    for release in releases.as_array().into_iter().flatten() {
+        let version = release["version"].as_u64().unwrap_or(0);
+        found.push((version, release["status"].as_str().unwrap_or("")));
+    }
+    found
+}
