@@ -175,7 +175,7 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     })
     .context("open the container runtime")?;
     let network =
-        network::Network::open(config.network.clone()).await.context("open the network")?;
+        network::Network::open(network_config(config)).await.context("open the network")?;
     let repositories = git::Repositories::open(
         config.git.clone(),
         git::Places {
@@ -197,6 +197,13 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     .context("start the proxy")?;
     let parts = Parts { store, images, runtime, network, repositories, lifecycle, proxy };
     Ok(Platform::new(config.platform.clone(), parts))
+}
+
+/// Apps may reach the proxy's ports, and so each other by their public URLs.
+fn network_config(config: &Config) -> network::Config {
+    let mut network = config.network.clone();
+    network.open_host_ports.extend(config.proxy.http_listen.iter().map(std::net::SocketAddr::port));
+    network
 }
 
 fn prepare_directories(config: &Config) -> std::io::Result<()> {

@@ -9,6 +9,10 @@ use staithe::{cli, container, daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if std::env::var_os("STAITHE_ACTOR").is_some() && !is_hook(&arguments) {
+        // Who comes over SSH gets commands; the roles below are not for them.
+        return cli::main(arguments.into_iter().skip(1));
+    }
     let rest = arguments.get(2..).unwrap_or_default();
     match arguments.get(1).and_then(|role| role.to_str()) {
         Some("container-monitor") => container::monitor::main(),
@@ -28,6 +32,12 @@ fn main() -> ExitCode {
         }
         _ => cli::main(arguments.into_iter().skip(1)),
     }
+}
+
+/// Whether git runs us, in a push: its hook has the pusher's name in the environment too.
+fn is_hook(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|role| role == "git-hook")
+        && std::env::var_os("STAITHE_APP").is_some()
 }
 
 /// `staithe proxy`: started and told its settings by the control plane.

@@ -1,11 +1,13 @@
 //! The edge of every request: who asks, under which id, how it ended.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::caller::{Caller, Peer};
@@ -23,7 +25,7 @@ pub(super) async fn edge(mut request: Request, next: Next) -> Response {
     async {
         let started = Instant::now();
         let mut response = match identify(&mut request, &request_id) {
-            Ok(()) => next.run(request).await,
+            Ok(()) => answer(next, request).await,
             Err(refusal) => refusal.into_response(),
         };
         if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
@@ -39,6 +41,16 @@ pub(super) async fn edge(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// A verb that panics is answered as well; the panic itself has been logged by its hook.
+async fn answer(next: Next, request: Request) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            Refusal::from(Error::new(Kind::Internal, "the request broke off")).into_response()
+        }
+    }
 }
 
 fn identify(request: &mut Request, request_id: &str) -> Result<(), Refusal> {

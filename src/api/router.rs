@@ -1,4 +1,4 @@
-//! The routes. `docs/API.md` lists them; so does this table.
+//! The routes, as one table.
 
 use std::sync::Arc;
 

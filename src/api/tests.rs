@@ -90,6 +90,10 @@ async fn logs(Query(query): Query<LogQuery>) -> String {
     format!("{query:?}")
 }
 
+async fn panic() -> Result<(), Refusal> {
+    panic!("on purpose");
+}
+
 async fn secret() -> Result<(), Refusal> {
     let source = std::io::Error::other("the password is hunter2");
     Err(Error::new(Kind::Internal, "read the store").because(source).into())
@@ -104,6 +108,7 @@ fn routes(control: Control) -> Router {
         .route("/apps/{app}/builds/{id}", get(build))
         .route("/logs", get(logs))
         .route("/secret", get(secret))
+        .route("/panic", get(panic))
         .layer(axum::middleware::from_fn(edge))
         .with_state(control)
 }
@@ -199,6 +204,14 @@ async fn a_problem_carries_the_requests_id_and_no_secret() {
         "request_id": id,
     });
     assert_eq!(problem, expected);
+}
+
+#[tokio::test]
+async fn a_panic_is_answered() {
+    let server = Server::start();
+    let (status, text) = server.answer(Method::GET, "/panic").await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.contains("the request broke off"), "{text}");
 }
 
 #[tokio::test]

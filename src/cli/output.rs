@@ -1,6 +1,6 @@
 //! What commands print: results on standard output, in Dokku's shapes.
 
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -29,10 +29,9 @@ pub(super) struct FormatArg {
     pub(super) format: Format,
 }
 
-/// Standard output.
+/// Standard output. Not locked between lines: a session writes to it from a thread of its own.
 #[derive(Debug)]
 pub(super) struct Out {
-    stdout: StdoutLock<'static>,
     /// `--quiet` was given.
     quiet: bool,
     /// Somebody looks.
@@ -42,15 +41,16 @@ pub(super) struct Out {
 impl Out {
     /// Standard output; `quiet` leaves away everything but results.
     pub(super) fn new(quiet: bool) -> Self {
-        Self { stdout: io::stdout().lock(), quiet, terminal: io::stdout().is_terminal() }
+        Self { quiet, terminal: io::stdout().is_terminal() }
     }
 
     /// A line of the result.
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.stdout
+        let mut stdout = io::stdout().lock();
+        stdout
             .write_all(text.as_bytes())
-            .and_then(|()| self.stdout.write_all(b"\n"))
-            .and_then(|()| self.stdout.flush())
+            .and_then(|()| stdout.write_all(b"\n"))
+            .and_then(|()| stdout.flush())
             .map_err(|error| unwritten(&error))
     }
 

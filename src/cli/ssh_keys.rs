@@ -62,18 +62,18 @@ impl Verb {
 
 async fn add(context: &mut Context, args: Add) -> Result<(), Failure> {
     let text = read_input(context, args.file.as_deref())?;
-    let mut keys = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let (Some(key), None) = (keys.next(), keys.next()) else {
-        return Err(Failure::usage("give exactly one public key, on one line")
-            .hint("for example `staithe ssh-keys:add alice ~/.ssh/id_ed25519.pub`"));
-    };
-    if key.contains("PRIVATE KEY") {
+    if text.contains("PRIVATE KEY") {
         return Err(Failure::new(
             Exit::Refused,
             "this is a private key; it must not leave its owner",
         )
         .hint("the public one is in the file whose name ends with `.pub`"));
     }
+    let mut keys = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err(Failure::usage("give exactly one public key, on one line")
+            .hint("for example `staithe ssh-keys:add alice ~/.ssh/id_ed25519.pub`"));
+    };
     let new = NewSshKey { name: args.name, public_key: key.to_owned() };
     let key: SshKey = context.client.send(Method::POST, "/ssh-keys", &new).await?;
     context.out.line(&key.fingerprint)

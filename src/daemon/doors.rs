@@ -74,10 +74,10 @@ impl Commands for Doors {
         self.ensure_app(actor, &request.app, service).await?;
         let session = Session { actor: actor.name.clone(), protocol: request.protocol };
         let platform = &self.0.platform;
-        platform.repositories.serve(&request.app, service, &session).map_err(|error| Refused {
-            message: format!(" !     {}", report(&error)),
-            exit_code: 1,
-        })
+        platform
+            .repositories
+            .serve(&request.app, service, &session)
+            .map_err(|error| Refused { message: report(&error), exit_code: 1 })
     }
 
     async fn exec(&self, actor: &Actor, request: ExecRequest) -> Result<Command, Refused> {
@@ -126,9 +126,9 @@ impl Doors {
 }
 
 fn refused(error: &Error) -> Refused {
-    let hint = error.next_step().map_or_else(String::new, |hint| format!("\n !     {hint}"));
+    let hint = error.next_step().map_or_else(String::new, |hint| format!("\n{hint}"));
     let exit_code = if error.kind() == Kind::NotFound { EXIT_NO_APP } else { 1 };
-    Refused { message: format!(" !     {error}{hint}"), exit_code }
+    Refused { message: format!("{error}{hint}"), exit_code }
 }
 
 impl Shell for Doors {

@@ -26,6 +26,7 @@ pub(super) async fn run(platform: Platform, mut shutdown: Shutdown) {
                 if let Err(error) = platform.collect_garbage(&Actor::platform()).await {
                     tracing::error!(error = report(&error), "cannot collect unneeded images");
                 }
+                platform.maintain_repositories().await;
             }
         }
     }

@@ -39,7 +39,7 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = [(30, "g"), (20, "m"), (10, "k")]
             .into_iter()
-            .find(|(shift, _)| self.0 != 0 && self.0 % (1 << shift) == 0);
+            .find(|(shift, _)| self.0 != 0 && self.0.is_multiple_of(1 << shift));
         match unit {
             Some((shift, name)) => write!(f, "{}{name}", self.0 >> shift),
             None => write!(f, "{}b", self.0),

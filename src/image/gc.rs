@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::manifest::parse_manifest;
 use super::store::{ImageStore, State, store_error};
-use super::{Digest, Error, GcReport, Result};
+use super::{Digest, Error, GcReport, Result, Roots};
 
 impl ImageStore {
     /// Removes every image and layer that is reachable neither from a reference, nor from a lease,
-    /// nor from what `roots` returns (images, and single layers such as a build cache's).
+    /// nor from what `roots` returns.
     ///
     /// `roots` runs after the leases have been read, so something recorded before its lease is
     /// dropped cannot be missed. It must not call this store: the store is locked meanwhile.
@@ -18,14 +18,14 @@ impl ImageStore {
     /// has been removed; or a failure to remove.
     pub fn gc<F, E>(&self, roots: F) -> Result<GcReport>
     where
-        F: FnOnce() -> std::result::Result<Vec<Digest>, E>,
+        F: FnOnce() -> std::result::Result<Roots, E>,
         E: std::error::Error + Send + Sync + 'static,
     {
         let report = {
             let mut state = self.state();
             let leased = self.leased();
             let roots = roots().map_err(|error| Error::Roots { source: Box::new(error) })?;
-            let needed = self.mark(&state, roots, leased)?;
+            let needed = self.mark(&state, &roots, leased)?;
             self.sweep(&mut state, &needed)?
         };
         // Slow, and nobody can reach it any more: outside of the lock.
@@ -37,19 +37,15 @@ impl ImageStore {
     fn mark(
         &self,
         state: &State,
-        roots: Vec<Digest>,
+        roots: &Roots,
         leased: impl IntoIterator<Item = Digest>,
     ) -> Result<BTreeSet<Digest>> {
-        let mut needed = BTreeSet::new();
-        for digest in roots.iter().chain(state.references.values()) {
+        let mut needed: BTreeSet<Digest> = roots.layers.iter().copied().collect();
+        for digest in roots.images.iter().chain(state.references.values()) {
+            let documents = self.documents(digest)?;
             needed.insert(*digest);
-            if !state.layers.contains_key(digest) {
-                // A missing or damaged root must stop the collection: without its manifest, its
-                // layers look as if nothing needed them.
-                let documents = self.documents(digest)?;
-                needed.insert(documents.config_digest);
-                needed.extend(documents.layers);
-            }
+            needed.insert(documents.config_digest);
+            needed.extend(documents.layers);
         }
         for digest in leased {
             needed.insert(digest);

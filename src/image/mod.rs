@@ -138,6 +138,17 @@ pub struct Image {
     pub tar_bytes: u64,
 }
 
+/// What a collection must keep, beside what references and leases name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roots {
+    /// Images. One that is missing stops the collection: without its manifest, its layers look as
+    /// if nothing needed them.
+    pub images: Vec<Digest>,
+    /// Single layers, such as a build cache's. One that is missing is no fault: a crash may have
+    /// taken it before it was synced.
+    pub layers: Vec<Digest>,
+}
+
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GcReport {

@@ -222,12 +222,18 @@ impl Place<'_> {
     }
 
     fn file(&self, member: &Member, data: &mut dyn Read) -> std::result::Result<(), Failure> {
-        self.clear().map_err(Failure::Entry)?;
         let on_entry = |operation| {
             let make = entry_error(operation, self.path);
             move |error| Failure::Entry(make(error))
         };
-        let mut file = fs::create_file_at(self.directory, self.name).map_err(on_entry("create"))?;
+        let mut file = match fs::create_file_at(self.directory, self.name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear().map_err(Failure::Entry)?;
+                fs::create_file_at(self.directory, self.name)
+            }
+            result => result,
+        }
+        .map_err(on_entry("create"))?;
         copy(data, &mut file, member.size, || on_entry("write"))?;
         fs::chown(file.as_fd(), id(member.uid), id(member.gid))
             .and_then(|()| fs::chmod(file.as_fd(), member.permissions))
@@ -263,11 +269,16 @@ impl Place<'_> {
     }
 
     fn symlink(&self, member: &Member) -> Result<()> {
-        self.clear()?;
         let target = c_string(&member.link, self.path)?;
-        fs::symlink_at(&target, self.directory, self.name)
-            .and_then(|()| fs::chown_at(self.directory, self.name, id(member.uid), id(member.gid)))
-            .map_err(entry_error("make the symbolic link", self.path))
+        match fs::symlink_at(&target, self.directory, self.name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear()?;
+                fs::symlink_at(&target, self.directory, self.name)
+            }
+            result => result,
+        }
+        .and_then(|()| fs::chown_at(self.directory, self.name, id(member.uid), id(member.gid)))
+        .map_err(entry_error("make the symbolic link", self.path))
     }
 }
 

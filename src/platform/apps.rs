@@ -1,6 +1,5 @@
 //! Apps: created, listed, renamed, cloned, removed.
 
-use super::instances::remove_tree;
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
@@ -157,11 +156,11 @@ impl Platform {
         self.0.instances.forget_app(app.id);
         self.repositories.remove(name)?;
         for build in self.store.builds(app.id, usize::MAX)? {
-            remove_tree(&self.build_dir(build.id)).await;
+            self.discard_tree(self.build_dir(build.id)).await;
             self.remove_build_log(build.id).await;
         }
         for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
-            remove_tree(&directory).await;
+            self.discard_tree(directory).await;
         }
         self.store.remove_app(app.id)?;
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);

@@ -1,7 +1,7 @@
 //! What a verb can fail with, and which kind of failure that is.
 
 use crate::domain::{AppName, Invalid};
-pub use crate::wire::Kind;
+use crate::wire::Kind;
 
 /// A refusal or failure of a verb.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -330,8 +331,8 @@ impl Platform {
         for container in containers {
             self.0.instances.set_status(container, InstanceStatus::Retiring);
         }
-        for container in containers.iter().cloned() {
-            let platform = self.clone();
+        for container in containers {
+            let (platform, container) = (self.clone(), container.clone());
             tasks::spawn(
                 "retire",
                 async move { platform.retire_one(&container, drain, stop).await },
@@ -381,8 +382,19 @@ impl Platform {
         if let Err(error) = self.network.detach(&self.network.link_name(container)).await {
             tracing::error!(container, error = report(&error), "cannot remove a link");
         }
-        for directory in [self.instance_dir(container), self.instance_run_dir(container)] {
-            remove_tree(&directory).await;
+        self.discard_tree(self.instance_dir(container)).await;
+        remove_own_directory(&self.instance_run_dir(container)).await;
+    }
+
+    /// Removes a directory tree that a stranger may have filled, however deep; one that is not
+    /// there is fine. What fails goes to the log: the next start tries again.
+    pub(super) async fn discard_tree(&self, directory: PathBuf) {
+        let (images, path) = (self.images.clone(), directory.clone());
+        let removed = super::pipeline::blocking(move || images.discard(&path)).await;
+        let result = removed.and_then(|result| result.map_err(Error::from));
+        if let Err(error) = result {
+            let directory = directory.display();
+            tracing::error!(%directory, error = report(&error), "cannot remove a directory");
         }
     }
 
@@ -403,6 +415,17 @@ impl Platform {
     }
 }
 
+/// Removes a directory that holds only our own files; one that is not there is fine.
+pub(super) async fn remove_own_directory(directory: &std::path::Path) {
+    match tokio::fs::remove_dir_all(directory).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::error!(directory = %directory.display(), %error, "cannot remove a directory");
+        }
+    }
+}
+
 /// How a process ended, in words for people.
 pub(super) fn describe(record: &ExitRecord) -> String {
     match (record.code, record.signal, &record.reason) {
@@ -410,17 +433,5 @@ pub(super) fn describe(record: &ExitRecord) -> String {
         (Some(code), _, None) => format!("exit code {code}"),
         (None, Some(signal), None) => format!("killed by signal {signal}"),
         (None, None, None) => "ended for an unknown reason".into(),
-    }
-}
-
-/// Removes a directory tree; one that is not there is fine. Rust's `remove_dir_all` does not follow
-/// symbolic links (CVE-2022-21658).
-pub(super) async fn remove_tree(directory: &std::path::Path) {
-    match tokio::fs::remove_dir_all(directory).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::error!(directory = %directory.display(), %error, "cannot remove a directory")
-        }
     }
 }

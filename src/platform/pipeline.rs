@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use super::instances::remove_tree;
 use super::launch::{self, APP_USER, Frame, Purpose};
 use super::layers::Sink;
 use super::sandbox::BuildContainer;
 use super::{Error, Journal, Kind, Platform, Result, clock};
-use crate::build::appjson::{self, AppJson, EnvValue};
+use crate::build::appjson::{AppJson, EnvValue};
 use crate::build::{Built, Job, Output, Owner, Prepared, StackFacts};
 use crate::container::Stdio;
 use crate::domain::{
@@ -22,10 +21,6 @@ use crate::git::{CommitId, ExportOptions, Quarantine};
 use crate::image::{Image, ImageConfig, ImageSpec};
 use crate::store::{NewBuild, NewRelease};
 use crate::support::report;
-use crate::sys;
-
-/// Larger ones are no configuration.
-const MAX_APP_JSON: u64 = 1 << 20;
 
 /// The builds that go on or wait, at most one going on for each app.
 #[derive(Debug, Default)]
@@ -165,7 +160,7 @@ impl Platform {
         }?;
         self.store.start_build(source.build.id)?;
         let product = self.build_image(source, output, cancel).await;
-        remove_tree(&self.build_dir(source.build.id)).await;
+        self.discard_tree(self.build_dir(source.build.id)).await;
         self.release_product(source, product?, output, cancel).await
     }
 
@@ -213,10 +208,11 @@ impl Platform {
         std::fs::create_dir_all(&upper).map_err(failed)?;
         let base = self.id_map(source.app.id).host_base;
         std::os::unix::fs::chown(&upper, Some(base), Some(base)).map_err(failed)?;
-        let app_json = self.export_source(source, &upper.join("app"), output, cancel).await?;
+        self.export_source(source, &upper.join("app"), output, cancel).await?;
         let (job, build_image, run_image) = self.job(source, directory)?;
         let job = Arc::new(job);
-        let prepared = self.prepare(&job, output).await?;
+        let mut prepared = self.prepare(&job, output).await?;
+        let app_json = prepared.app_json.take().unwrap_or_default();
         let (prepared, group) =
             self.run_lifecycle(source, &job, &build_image, prepared, output, cancel).await?;
         let sink = Sink::new(&self.images);
@@ -245,7 +241,7 @@ impl Platform {
         destination: &std::path::Path,
         output: &Output,
         cancel: &CancellationToken,
-    ) -> Result<AppJson> {
+    ) -> Result<()> {
         let user = self.id_map(source.app.id).host_base + APP_USER;
         let options = ExportOptions { uid: user, gid: user };
         let export = self.repositories.export_tree(
@@ -266,16 +262,7 @@ impl Platform {
             Error::new(Kind::Failed, format!("the source cannot be read: {}", report(&error)))
         })?;
         exported.warnings.iter().for_each(|warning| output.notice(warning));
-        let text = read_app_json(destination).map_err(|error| {
-            Error::new(Kind::Failed, format!("app.json cannot be read: {error}"))
-        })?;
-        let app_json = match text {
-            Some(text) => appjson::parse(&text)
-                .map_err(|problem| Error::new(Kind::Failed, problem.to_string()))?,
-            None => AppJson::default(),
-        };
-        app_json.notes.iter().for_each(|note| output.notice(note));
-        Ok(app_json)
+        Ok(())
     }
 
     fn job(&self, source: &Source, directory: PathBuf) -> Result<(Job, Image, Image)> {
@@ -538,25 +525,6 @@ impl Platform {
     pub(super) fn cache_dir(&self, app: AppId) -> PathBuf {
         self.settings().data_dir.join("cache").join("apps").join(app.to_string())
     }
-}
-
-/// The source's `app.json`, if it has one; the source is a stranger's, so links are not followed.
-fn read_app_json(source: &std::path::Path) -> std::io::Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    use std::os::fd::AsFd;
-    let directory = sys::fs::open_directory(source)?;
-    let mut file = match sys::fs::open_file_at(directory.as_fd(), c"app.json") {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let facts = sys::fs::stat(file.as_fd())?;
-    if facts.kind != sys::fs::FileKind::Regular || facts.size > MAX_APP_JSON {
-        return Err(std::io::Error::other("not a regular file of at most 1 MiB"));
-    }
-    let mut text = Vec::new();
-    file.by_ref().take(MAX_APP_JSON).read_to_end(&mut text)?;
-    Ok(Some(text))
 }
 
 /// `debian`, `13`: from the stack's labels.

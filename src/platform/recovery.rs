@@ -2,11 +2,12 @@
 //! half done is finished or undone, and it is said what was done.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::instances::{Instance, remove_tree};
+use super::instances::{Instance, remove_own_directory};
 use super::launch::Purpose;
 use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
 use crate::container::{ContainerState, Signal, Status};
@@ -207,25 +208,30 @@ impl Platform {
                 self.network.detach(&link).await?;
             }
         }
-        for directory in
-            [self.settings().data_dir.join("instances"), self.settings().run_dir.join("instances")]
-        {
-            remove_children(&directory, |name| containers.iter().any(|id| id == name)).await;
+        let known = |name: &str| containers.iter().any(|id| id == name);
+        for path in unknown_children(&self.settings().data_dir.join("instances"), known).await {
+            self.discard_tree(path).await;
         }
-        remove_children(&self.settings().data_dir.join("builds"), |_| false).await;
+        for path in unknown_children(&self.settings().data_dir.join("builds"), |_| false).await {
+            self.discard_tree(path).await;
+        }
+        for path in unknown_children(&self.settings().run_dir.join("instances"), known).await {
+            remove_own_directory(&path).await;
+        }
         Ok(())
     }
 }
 
-/// Removes the entries of a directory but those to keep.
-async fn remove_children(directory: &std::path::Path, keep: impl Fn(&str) -> bool) {
-    // A directory that is not there has no children.
-    let Ok(mut entries) = tokio::fs::read_dir(directory).await else { return };
+/// The entries of a directory that are not known; none where there is no directory.
+async fn unknown_children(directory: &Path, known: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut unknown = Vec::new();
+    let Ok(mut entries) = tokio::fs::read_dir(directory).await else { return unknown };
     while let Ok(Some(entry)) = entries.next_entry().await {
-        if !entry.file_name().to_str().is_some_and(&keep) {
-            remove_tree(&entry.path()).await;
+        if !entry.file_name().to_str().is_some_and(&known) {
+            unknown.push(entry.path());
         }
     }
+    unknown
 }
 
 /// An instance as its container's labels describe it.

@@ -107,7 +107,7 @@ impl Platform {
             })
         };
         let result = result.await;
-        super::instances::remove_tree(&work).await;
+        self.discard_tree(work).await;
         result
     }
 
@@ -222,13 +222,32 @@ impl Platform {
         Ok(collected.bytes)
     }
 
+    /// Packs the repositories' objects and clears away what killed pushes left; failures go to the
+    /// log.
+    pub async fn maintain_repositories(&self) {
+        let apps = self.store.apps().unwrap_or_else(|error| {
+            tracing::error!(error = report(&error), "cannot list the apps");
+            Vec::new()
+        });
+        for app in apps {
+            let swept = self.repositories.sweep(&app.name).map_err(|error| report(&error));
+            let packed = match self.repositories.maintain(&app.name) {
+                Ok(mut command) => command.status().await.map(drop).map_err(|e| e.to_string()),
+                Err(error) => Err(report(&error)),
+            };
+            if let Err(error) = swept.and(packed) {
+                tracing::warn!(app.name = app.name.as_str(), error, "cannot tidy a repository");
+            }
+        }
+    }
+
     /// Everything that must stay: images of kept releases and layers of the build caches.
-    fn image_roots(&self) -> std::result::Result<Vec<crate::image::Digest>, Error> {
-        let mut roots = Vec::new();
+    fn image_roots(&self) -> std::result::Result<crate::image::Roots, Error> {
+        let mut roots = crate::image::Roots::default();
         let stacks =
             self.store.stacks()?.into_iter().flat_map(|stack| [stack.run_image, stack.build_image]);
         for digest in self.store.release_images()?.into_iter().chain(stacks) {
-            roots.push(
+            roots.images.push(
                 digest
                     .parse()
                     .map_err(|error| Error::internal("a release without an image", error))?,
@@ -237,7 +256,7 @@ impl Platform {
         for app in self.store.apps()? {
             let path = self.cache_dir(app.id).join("layers.json");
             let record = crate::build::CacheRecord::load(&path);
-            roots.extend(
+            roots.layers.extend(
                 record.digests().filter_map(|digest| digest.parse::<crate::image::Digest>().ok()),
             );
         }

@@ -20,7 +20,7 @@ use super::gate::{Gate, Input};
 use super::job::{self, Control, Ended, Gone, Manner, Sink};
 use super::{Access, Commands, Config, ExecRequest, GitRequest, Refused, Request};
 use crate::domain::Actor;
-use crate::support::tasks;
+use crate::support::{report, tasks};
 use crate::sys::session::{GroupSignal, WindowSize};
 
 /// Sessions at a time on one connection; OpenSSH's `MaxSessions`.
@@ -210,8 +210,11 @@ impl<A: Access, C: Commands> Handler for Connection<A, C> {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        if let Some(open) = self.channel(id) {
-            open.input.push(Bytes::copy_from_slice(data));
+        if let Some(open) = self.channel(id)
+            && let Err(error) = open.input.push(Bytes::copy_from_slice(data))
+        {
+            tracing::warn!("hanging up on an SSH session: {}", report(&error));
+            open.hang_up.cancel();
         }
         Ok(())
     }
@@ -386,10 +389,10 @@ impl<A: Access, C: Commands> Work<A, C> {
             Ok(Resolved::Command { command, terminal, gentle }) => {
                 let grace = Duration::from_secs(shared.config.hang_up_grace_secs);
                 let manner = Manner { terminal, gentle, grace };
-                job::run(command, manner, &input, control, &client).await
+                Box::pin(job::run(command, manner, &input, control, &client)).await
             }
             Err(refused) => {
-                client.show(&format!(" !     {}\n", refused.message), terminal, true).await;
+                client.show(&marked(&refused.message), terminal, true).await;
                 Ok(Ended::Code(refused.exit_code))
             }
         };
@@ -398,7 +401,7 @@ impl<A: Access, C: Commands> Work<A, C> {
             Ok(ended) => client.finish(ended).await,
             Err(error) => {
                 tracing::error!(%error, actor.name = %actor, "cannot run a session's command");
-                client.show(" !     the command cannot be started\n", terminal, true).await;
+                client.show(&marked("the command cannot be started"), terminal, true).await;
                 client.finish(Ended::Code(EXIT_FAILED)).await;
             }
         }
@@ -490,14 +493,17 @@ impl Client {
 
 impl Sink for Client {
     async fn output(&self, data: Bytes) -> Result<(), Gone> {
-        let _stalled = self.gate.stalled();
-        self.writer.data_bytes(data).await.map_err(|_| Gone)
+        self.gate.watch(self.writer.data_bytes(data)).await.map_err(|_| Gone)
     }
 
     async fn errors(&self, data: Bytes) -> Result<(), Gone> {
-        let _stalled = self.gate.stalled();
-        self.writer.extended_data_bytes(STDERR, data).await.map_err(|_| Gone)
+        self.gate.watch(self.writer.extended_data_bytes(STDERR, data)).await.map_err(|_| Gone)
     }
+}
+
+/// An error in Heroku's grammar.
+fn marked(message: &str) -> String {
+    message.lines().map(|line| format!(" !     {line}\n")).collect()
 }
 
 /// The names of RFC 4254 §6.10, by signal(7)'s numbers, which are the same on all of Linux's

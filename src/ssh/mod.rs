@@ -83,11 +83,11 @@ pub struct ExecRequest {
     pub terminal: bool,
 }
 
-/// A request that is not granted; shown to the user as it is.
+/// A request that is not granted; each line is shown to the user after the mark of errors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
-    /// One or more lines, ending without `\n`.
+    /// One or more lines without a mark, ending without `\n`.
     pub message: String,
     /// What the session exits with.
     pub exit_code: u8,

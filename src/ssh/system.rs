@@ -60,7 +60,7 @@ enum Error {
     Answer,
     #[error("this key was removed")]
     UnknownKey,
-    #[error("{}{}", .0.detail, .0.hint.as_ref().map(|hint| format!("\n !     {hint}")).unwrap_or_default())]
+    #[error("{}{}", .0.detail, .0.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default())]
     Refused(Box<Problem>),
     #[error("the control plane went away")]
     Lost,
@@ -92,7 +92,9 @@ pub fn forced_command(
 fn exit_code(result: Result<u8, Error>) -> ExitCode {
     result.map(ExitCode::from).unwrap_or_else(|error| {
         // When nobody reads it, nobody misses it.
-        let _ = writeln!(io::stderr(), " !     {}", crate::support::report(&error));
+        for line in crate::support::report(&error).lines() {
+            let _ = writeln!(io::stderr(), " !     {line}");
+        }
         ExitCode::from(EXIT_BROKEN)
     })
 }

@@ -139,10 +139,7 @@ impl Store {
             .query_row(
                 "select config, formation, resources, checks from apps where id = ?",
                 [id.0],
-                |row| {
-                    <[String; 4]>::try_from([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
-                        .map_err(|_: std::convert::Infallible| rusqlite::Error::InvalidQuery)
-                },
+                |row| Ok::<[String; 4], _>([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
             )
             .map_err(failed("read settings"))?;
         let [config, formation, resources, checks] = &columns;

@@ -24,7 +24,7 @@ pub fn write(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     result
 }
 
-/// Like [`write`], without the fsyncs: for state under `/run`, which a power cut clears anyway.
+/// Like [`write()`], without the fsyncs: for state under `/run`, which a power cut clears anyway.
 ///
 /// # Errors
 /// The first operation that failed.

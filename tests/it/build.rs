@@ -4,11 +4,13 @@
 //! Needs root, a stack (`build.tar` and `run.tar` in `$STAITHE_TEST_STACK`, by default
 //! `/var/tmp/staithe-stack`) and the package registries.
 
+#![allow(clippy::print_stdout, reason = "a build's log explains a failed test")]
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use staithe::build::{
@@ -173,6 +175,11 @@ impl LayerSink for DirSink {
 
 /// The stack's two roots, unpacked once for each version of the tars.
 fn stack() -> Option<(PathBuf, PathBuf)> {
+    static STACK: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
+    STACK.get_or_init(unpack_stack).clone()
+}
+
+fn unpack_stack() -> Option<(PathBuf, PathBuf)> {
     let dir = std::env::var_os("STAITHE_TEST_STACK");
     let dir = PathBuf::from(dir.unwrap_or_else(|| "/var/tmp/staithe-stack".into()));
     if !dir.join("build.tar").is_file() || !dir.join("run.tar").is_file() {
@@ -378,6 +385,21 @@ async fn machine_development_dependencies_build_and_do_not_run() {
     let second = bench.push("node-build", |app| edit(app, "new.txt", "x")).await.unwrap();
     assert!(bench.said("Production dependencies are unchanged"));
     assert_reused(&first, &second);
+    // A build that changes node_modules changes the restored layer, which is merged with it.
+    let generating = |app: &Path| {
+        edit(
+            app,
+            "build.js",
+            "const fs = require('fs'); fs.mkdirSync('dist'); fs.copyFileSync('server.js', 'dist/server.js');
+             fs.writeFileSync('node_modules/ms/generated', 'x'); fs.rmSync('node_modules/ms/readme.md');",
+        );
+    };
+    let third = bench.push("node-build", generating).await.unwrap();
+    assert!(bench.said("modules-dev: changed") && bench.said("Removing development"));
+    let modules = bench.sink.layer_path(&third.layers[0].digest);
+    let ms = modules.join("layers/staithe_nodejs/modules/node_modules/ms");
+    assert!(ms.join("generated").exists() && ms.join("index.js").exists());
+    assert!(!ms.join("readme.md").exists());
 }
 
 #[tokio::test]
@@ -448,4 +470,49 @@ async fn machine_failures_say_what_to_do() {
     let asked = |app: &Path| edit(app, "app.json", "{\"buildpacks\": [\"heroku/python\"]}");
     let error = bench.push("nothing", asked).await.unwrap_err().to_string();
     assert!(error.contains("`staithe/python` was asked for but does not take"), "{error}");
+}
+
+#[tokio::test]
+async fn machine_other_package_managers_install_by_their_lock_files() {
+    let Some(mut bench) = Bench::new() else { return };
+    for (app, agent) in [("node-yarn", "yarn/1."), ("node-pnpm", "pnpm/10.")] {
+        let built = bench.push(app, unchanged).await.unwrap();
+        let answer = bench.start(&built, "web").get("/", "");
+        assert!(answer.contains(&format!("60000 ms by {agent}")), "{answer}");
+        bench.push(app, |app| edit(app, "new.txt", "x")).await.unwrap();
+        assert!(bench.said("Reusing dependencies"), "{app}");
+    }
+}
+
+#[tokio::test]
+async fn machine_a_pyproject_is_installed_and_its_main_file_started() {
+    let Some(mut bench) = Bench::new() else { return };
+    let built = bench.push("python-pyproject", unchanged).await.unwrap();
+    let answer = bench.start(&built, "web").get("/", "");
+    assert!(answer.contains("served by waitress"), "{answer}");
+    let wanted = |app: &Path| edit(app, ".python-version", "3.9\n");
+    bench.push("python-pyproject", wanted).await.unwrap();
+    assert!(bench.said("Python 3.9 (.python-version) is not available: using 3.13"));
+}
+
+#[tokio::test]
+async fn machine_workspaces_keep_their_modules_in_the_app() {
+    let Some(mut bench) = Bench::new() else { return };
+    let in_app = |app: &Path| {
+        let package = r#"{"name": "ws", "private": true, "workspaces": ["lib"],
+            "scripts": {"start": "node server.js"}, "dependencies": {"lib": "*"}}"#;
+        sh("mkdir \"$1/lib\"; rm \"$1/package-lock.json\"", &[app]);
+        edit(app, "package.json", package);
+        edit(app, "lib/package.json", r#"{"name": "lib", "version": "1.0.0", "main": "lib.js"}"#);
+        edit(app, "lib/lib.js", "module.exports = 'of the workspace';");
+        edit(
+            app,
+            "server.js",
+            "require('http').createServer((_, r) => r.end(require('lib')))\
+                                .listen(process.env.PORT);",
+        );
+    };
+    let built = bench.push("node-build", in_app).await.unwrap();
+    let answer = bench.start(&built, "web").get("/", "");
+    assert!(answer.contains("of the workspace"), "{answer}");
 }

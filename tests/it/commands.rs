@@ -38,7 +38,7 @@ fn one_off_processes_have_streams_exit_codes_and_terminals() {
     input.write_all(b"exit 5\n").unwrap();
     assert_eq!(terminal.wait().unwrap().code(), Some(5));
     eventually(Duration::from_secs(10), "one-offs are removed", || {
-        let left = std::fs::read_dir(staithe.run_dir().join("containers")).unwrap().count();
+        let left = staithe.containers();
         (left == 1).then_some(()).ok_or_else(|| format!("{left} containers"))
     });
 }
@@ -47,7 +47,7 @@ fn one_off_processes_have_streams_exit_codes_and_terminals() {
 fn enter_runs_inside_an_instance_and_logs_follow() {
     let (staithe, _repo) = with_shop();
     staithe.cli(&["enter", "shop", "web.1", "cat", "/app/version.txt"]).succeeds().says("1");
-    staithe.cli(&["enter", "shop", "worker"]).fails_with(1).says("no running `worker`");
+    staithe.cli(&["enter", "shop", "worker"]).fails_with(4).says("no running `worker`");
     staithe.cli(&["logs", "shop"]).succeeds().says("version 1 listens on 5000");
     let mut follow = staithe.cli_command(&["logs", "shop", "-t"]);
     let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -70,7 +70,7 @@ fn domains_route_and_belong_to_one_app() {
     staithe.cli(&["apps:create", "blog"]).succeeds();
     staithe
         .cli(&["domains:add", "blog", "www.example.org"])
-        .fails_with(1)
+        .fails_with(4)
         .says("belongs to app `shop`");
     staithe.cli(&["domains:remove", "shop", "www.example.org"]).succeeds();
     assert_eq!(status("www.example.org"), 404);
@@ -112,7 +112,7 @@ fn apps_are_listed_renamed_cloned_and_destroyed() {
     staithe.ssh(&["apps:list"]).succeeds().says("shop");
     staithe.cli(&["apps:exists", "shop"]).succeeds();
     staithe.cli(&["apps:exists", "nope"]).fails_with(20);
-    staithe.cli(&["apps:create", "shop"]).fails_with(1).says("exists already");
+    staithe.cli(&["apps:create", "shop"]).fails_with(4).says("exists already");
     staithe.cli(&["apps:create", "Not_Good"]).says("lowercase");
     staithe.cli(&["apps:rename", "shop", "store"]).succeeds();
     staithe.get("store", "/").is(200, "version 1");
@@ -162,7 +162,7 @@ fn keys_come_and_go() {
     staithe.cli_with_input(&["ssh-keys:add", "bob"], &public).succeeds();
     staithe
         .cli_with_input(&["ssh-keys:add", "eve"], &public)
-        .fails_with(1)
+        .fails_with(4)
         .says("known already, as `bob`");
     staithe.cli_with_input(&["ssh-keys:add", "eve"], "garbage").says("ssh public key");
     staithe.cli(&["ssh-keys:list"]).succeeds().says("alice").says("bob");

@@ -218,7 +218,7 @@ fn scaling_adds_and_removes_instances_without_touching_the_others() {
         let left = containers();
         (left == first).then_some(()).ok_or_else(|| format!("{left:?}"))
     });
-    staithe.cli(&["ps:scale", "shop", "nope=1"]).fails_with(1).says("declared are: web, worker");
+    staithe.cli(&["ps:scale", "shop", "nope=1"]).fails_with(4).says("declared are: web, worker");
 
     staithe.cli(&["ps:stop", "shop"]).succeeds();
     staithe.get("shop", "/").is(503, "");

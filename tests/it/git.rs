@@ -192,7 +192,8 @@ async fn commands_get_their_streams_and_give_their_exit_code() {
     assert_eq!(world.ssh(&["die"]).await.status.code(), Some(255));
     let refused = world.ssh(&["forbidden"]).await;
     assert_eq!(refused.status.code(), Some(4));
-    assert_eq!(String::from_utf8_lossy(&refused.stderr), " !     not for you\n");
+    let expected = " !     not for you\n !     try another\n";
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), expected);
     let greeting = world.ssh(&[]).await;
     assert_eq!(String::from_utf8_lossy(&greeting.stdout), "Hello alice\n");
     assert_eq!(greeting.status.code(), Some(0));
@@ -203,6 +204,9 @@ async fn much_data_goes_through_a_command_that_writes_while_it_reads() {
     needs_root!();
     let world = World::start(Answer::accept(&[])).await;
     let script = format!("head -c 64M /dev/zero | {} cat | wc -c", world.ssh_line());
+    assert_eq!(world.run(&script).await.trim(), "67108864");
+    // The reader of the output waits, as a pager does, while the client sends on.
+    let script = format!("head -c 64M /dev/zero | {} cat | (sleep 3; wc -c)", world.ssh_line());
     assert_eq!(world.run(&script).await.trim(), "67108864");
     // A command that never reads ends all the same, and does not take the memory of the server.
     let script = format!("head -c 64M /dev/zero | {} exit 3; echo $?", world.ssh_line());

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod build;
+mod cli;
 mod commands;
 mod container;
 mod deploy;

@@ -79,7 +79,7 @@ fn a_control_plane_that_is_killed_during_a_build_fails_it_and_goes_on() {
     staithe.cli(&["events"]).succeeds().says("recovered");
     // The build container is gone, and the next push works.
     eventually(Duration::from_secs(10), "the build container is removed", || {
-        let left = std::fs::read_dir(staithe.run_dir().join("containers")).unwrap().count();
+        let left = staithe.containers();
         (left == 1).then_some(()).ok_or_else(|| format!("{left} containers"))
     });
     repo.git(&["rm", "-q", "-f", "package.json"]).succeeds();
@@ -106,7 +106,7 @@ fn a_control_plane_that_is_killed_during_a_deploy_undoes_it() {
     assert_eq!(releases[0]["status"], "failed", "{releases}");
     staithe.get("shop", "/").is(200, "version 1");
     eventually(Duration::from_secs(10), "half of a deploy is removed", || {
-        let left = std::fs::read_dir(staithe.run_dir().join("containers")).unwrap().count();
+        let left = staithe.containers();
         (left == 1).then_some(()).ok_or_else(|| format!("{left} containers"))
     });
 }

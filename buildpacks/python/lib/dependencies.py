@@ -71,4 +71,39 @@ def from_pipfile_lock():
         markers = f" ; {entry['markers']}" if entry.get("markers") else ""
         hashes = "".join(f" --hash={digest}" for digest in entry.get("hashes", []))
         lines.append(f"{name}{extras}{entry['version']}{markers}{hashes}")
+    if not all("==" in line for line in lines):
+        lines = [line.split(" --hash=")[0] for line in lines]
+    return "\n".join(lines) + "\n"
+
+
+def from_poetry_lock():
+    """The main packages of poetry.lock in the form of a requirements file.
+
+    Since lock version 2.1 each package names its groups; before, only its category or nothing: then
+    everything is installed."""
+    import tomllib
+
+    with open("poetry.lock", "rb") as file:
+        lock = tomllib.load(file)
+    lines = []
+    for package in lock.get("package", []):
+        groups = package.get("groups", [package.get("category", "main")])
+        if package.get("optional") or "main" not in groups:
+            continue
+        markers = package.get("markers")
+        if isinstance(markers, dict):
+            markers = markers.get("main")
+        marker = f" ; {markers}" if markers else ""
+        source = package.get("source", {})
+        if source.get("type") == "git":
+            reference = source.get("resolved_reference", "HEAD")
+            lines.append(f"{package['name']} @ git+{source['url']}@{reference}{marker}")
+        elif source.get("type") in ("url", "file", "directory"):
+            lines.append(f"{package['name']} @ {source['url']}{marker}")
+        else:
+            hashes = "".join(f" --hash={file['hash']}" for file in package.get("files", []))
+            lines.append(f"{package['name']}=={package['version']}{marker}{hashes}")
+    if not all("==" in line for line in lines):
+        # pip's rule: hashes for all or for none, and these sources have none.
+        lines = [line.split(" --hash=")[0] for line in lines]
     return "\n".join(lines) + "\n"

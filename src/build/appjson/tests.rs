@@ -1,3 +1,5 @@
+//! Tests of what `app.json` means.
+
 use super::*;
 
 fn refused(text: &str, expected: &str) {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256, Sha512};
 
@@ -40,7 +41,10 @@ fn take(source: &Path, goal: &Path, name: &str) -> io::Result<()> {
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(io::Error::other("it is not a regular file of at most 512 MiB"));
     }
-    let partial = goal.with_extension(format!("{}.partial", std::process::id()));
+    // Two builds may take the same download at once; neither may write to what the other verified.
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let partial = goal.with_extension(format!("{}.{count}.partial", std::process::id()));
     let result =
         copy_verified(source, &partial, name).and_then(|()| std::fs::rename(&partial, goal));
     if result.is_err() {
@@ -52,8 +56,7 @@ fn take(source: &Path, goal: &Path, name: &str) -> io::Result<()> {
 
 fn copy_verified(source: &Path, partial: &Path, name: &str) -> io::Result<()> {
     let mut from = File::open(source)?.take(MAX_BYTES);
-    let mut to =
-        File::options().write(true).create(true).truncate(true).mode(0o644).open(partial)?;
+    let mut to = File::options().write(true).create_new(true).mode(0o644).open(partial)?;
     let hash = match name.starts_with("sha512-") {
         true => copy_hashing::<Sha512>(&mut from, &mut to)?,
         false => copy_hashing::<Sha256>(&mut from, &mut to)?,

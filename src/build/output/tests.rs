@@ -1,3 +1,5 @@
+//! Tests of what a push prints.
+
 use std::sync::{Arc, Mutex};
 
 use super::*;

@@ -81,27 +81,42 @@ pub(super) fn parse_envfile(text: &str) -> Result<Vec<(EnvKey, Secret)>, Failure
     }
 }
 
-/// The value at the start of `text`, and what follows it.
+/// The value at the start of `text`, and what follows it. A quoted one goes on like a shell's word
+/// until white space, so that `'it'\''s'` is read as it was exported.
 fn parse_value(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start_matches([' ', '\t']);
-    if let Some(quoted) = text.strip_prefix('\'') {
-        let (value, rest) = quoted.split_once('\'')?;
-        return Some((value.to_owned(), rest));
+    if !text.starts_with(['\'', '"']) {
+        let line = text.lines().next().unwrap_or_default();
+        let value = line.find(" #").map_or(line, |comment| &line[..comment]).trim_end();
+        return Some((value.to_owned(), &text[line.len()..]));
     }
-    if let Some(quoted) = text.strip_prefix('"') {
-        return parse_double_quoted(quoted);
+    let (mut value, mut rest) = (String::new(), text);
+    while let Some(c) = rest.chars().next().filter(|c| !c.is_whitespace()) {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\'' => {
+                let (quoted, after) = rest.split_once('\'')?;
+                value.push_str(quoted);
+                rest = after;
+            }
+            '"' => rest = double_quoted_into(&mut value, rest)?,
+            '\\' => {
+                let escaped = rest.chars().next()?;
+                value.push(escaped);
+                rest = &rest[escaped.len_utf8()..];
+            }
+            bare => value.push(bare),
+        }
     }
-    let line = text.lines().next().unwrap_or_default();
-    let value = line.find(" #").map_or(line, |comment| &line[..comment]).trim_end();
-    Some((value.to_owned(), &text[line.len()..]))
+    Some((value, rest))
 }
 
-fn parse_double_quoted(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
+/// Appends what stands before the closing quote to `value`; answers what follows the quote.
+fn double_quoted_into<'a>(value: &mut String, text: &'a str) -> Option<&'a str> {
     let mut chars = text.char_indices();
     while let Some((position, c)) = chars.next() {
         match c {
-            '"' => return Some((value, &text[position + 1..])),
+            '"' => return Some(&text[position + 1..]),
             '\\' => match chars.next()?.1 {
                 'n' => value.push('\n'),
                 'r' => value.push('\r'),
@@ -141,7 +156,7 @@ mod tests {
     #[test]
     fn what_was_exported_can_be_imported() {
         for format in [ExportFormat::Envfile, ExportFormat::Exports] {
-            let vars = [("A", "a b"), ("B", "x \"$y\"\nz\\"), ("C", "")];
+            let vars = [("A", "it's a b"), ("B", "x \"$y\"\nz\\"), ("C", ""), ("D", "'")];
             let expected: Vec<_> =
                 vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             assert_eq!(parsed(&export(&vars, format)), expected);

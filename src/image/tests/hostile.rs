@@ -223,7 +223,7 @@ fn machine_a_layer_survives_its_own_tar() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Whatever the bytes, the answer is a layer or an error, and nothing is written elsewhere.
     #[test]

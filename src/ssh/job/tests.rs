@@ -43,7 +43,7 @@ async fn sh(
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]);
     let waiting = Input::new(Arc::default());
-    waiting.push(Bytes::from_static(input));
+    waiting.push(Bytes::from_static(input)).unwrap();
     waiting.end();
     let (signals, signals_out) = mpsc::channel(4);
     let (_window, window) = watch::channel(WindowSize { rows: 11, columns: 22 });

@@ -494,7 +494,7 @@ impl Commands for Shell {
             ["sleep", _] => "exec sleep $2",
             ["stubborn", _] => "trap '' HUP TERM; sleep $2 & wait; sleep $2",
             ["tty"] => "echo $(stty size) $TERM",
-            _ => return Err(Refused { message: "not for you".into(), exit_code: 4 }),
+            _ => return Err(Refused { message: "not for you\ntry another".into(), exit_code: 4 }),
         };
         let mut command = Command::new("/bin/bash");
         command.args(["-c", script, "shell"]).args(&request.arguments);

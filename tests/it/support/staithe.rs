@@ -26,6 +26,7 @@ pub(crate) struct Staithe {
     settings: Vec<String>,
     /// Chosen once, so that a proxy that was killed comes back where it was.
     web: SocketAddr,
+    door: SocketAddr,
     daemon: Mutex<Option<Child>>,
 }
 
@@ -55,6 +56,7 @@ impl Staithe {
             number,
             settings: settings.iter().map(ToString::to_string).collect(),
             web: free_address(),
+            door: free_address(),
             daemon: Mutex::new(None),
         };
         staithe.make_client_key();
@@ -101,7 +103,7 @@ impl Staithe {
             format!("network.ipv4_pool=10.{}.0.0/20", 100 + self.number % 100),
             format!("network.ipv6_pool=fd53:7462:{}::/64", self.number),
             format!("proxy.http_listen=[\"{}\"]", self.web),
-            "ssh.listen=[\"127.0.0.1:0\"]".to_owned(),
+            format!("ssh.listen=[\"{}\"]", self.door),
             "platform.global_domains=[\"test\"]".to_owned(),
             "log.filter=info".to_owned(),
         ];
@@ -140,11 +142,6 @@ impl Staithe {
         self.address("ssh")
     }
 
-    /// The daemon's process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.daemon.lock().unwrap().as_ref().expect("a daemon").id()
-    }
-
     /// The proxy's process.
     pub(crate) fn proxy_pid(&self) -> u32 {
         let text = std::fs::read_to_string(self.run_dir().join("proxy.json")).unwrap();
@@ -179,6 +176,12 @@ impl Staithe {
 
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("daemon.log")
+    }
+
+    /// How many containers there are.
+    pub(crate) fn containers(&self) -> usize {
+        let entries = std::fs::read_dir(self.run_dir().join("containers")).unwrap().flatten();
+        entries.filter(|entry| entry.path().is_dir()).count()
     }
 
     /// Everything the daemons of this Staithe have logged.

@@ -1,3 +1,5 @@
+//! Tests of the phases on the host, with a store of plain directories.
+
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
