@@ -57,6 +57,40 @@ fn limits_are_applied_on_cgroup_v2(machine: &mut Machine) {
 }
 
 #[test]
+fn a_power_cut_after_a_push_loses_nothing_of_it() {
+    needs_qemu!();
+    let mut machine = Machine::boot_new();
+    machine.serves("nothing set");
+    let prepare = [
+        "ssh-keygen -q -t ed25519 -N '' -f /root/key",
+        "staithe ssh-keys:add machine </root/key.pub",
+        "git config --global user.name Machine",
+        "git config --global user.email machine@example.com",
+        "git config --global core.sshCommand \
+         'ssh -i /root/key -o StrictHostKeyChecking=accept-new -o BatchMode=yes'",
+        "git clone -q -b main ssh://staithe@127.0.0.1:2222/shop /root/shop",
+        "sed -i 's/nothing set/pushed/' /root/shop/server.pl",
+        "git -C /root/shop commit -q -a -m 'Say something else'",
+    ];
+    for command in prepare {
+        machine.run(command).succeeds();
+    }
+    let commit = machine.run("git -C /root/shop rev-parse HEAD").succeeds().stdout;
+    machine.run("git -C /root/shop push -q origin main main:notes/one").succeeds();
+    machine.cut_power();
+
+    machine.boot();
+    machine.serves("pushed");
+    let repository = "git -c 'safe.directory=*' -C /var/lib/staithe/repos/shop.git";
+    for branch in ["main", "notes/one"] {
+        let found = machine.run(&format!("{repository} rev-parse refs/heads/{branch}"));
+        assert_eq!(found.succeeds().stdout, commit, "{branch}");
+    }
+    machine.run(&format!("{repository} fsck --strict")).succeeds();
+    assert_eq!(machine.json("staithe builds:list shop")[0]["status"], "succeeded");
+}
+
+#[test]
 fn a_power_cut_during_a_deploy_brings_back_the_release_before() {
     needs_qemu!();
     let mut machine = Machine::boot_new();
