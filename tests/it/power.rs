@@ -54,6 +54,12 @@ fn limits_are_applied_on_cgroup_v2(machine: &mut Machine) {
     assert!(report["instances"][0]["memory_bytes"].as_u64() > Some(0), "{report}");
     let seen = machine.run("staithe run shop cat /sys/fs/cgroup/memory.max").succeeds().stdout;
     assert_eq!(seen.trim(), "209715200", "what a runtime inside sees");
+    let eat = r#"staithe run shop perl -e '$_ = "x" x 400_000_000'"#;
+    machine.run(eat).fails_with(137);
+    eventually(Duration::from_secs(30), "the cgroups of one-offs are removed", || {
+        let left = machine.run("ls -d /sys/fs/cgroup/staithe/shop/*/").stdout;
+        (left.lines().count() == 1).then_some(()).ok_or(left)
+    });
 }
 
 #[test]
@@ -61,21 +67,7 @@ fn a_power_cut_after_a_push_loses_nothing_of_it() {
     needs_qemu!();
     let mut machine = Machine::boot_new();
     machine.serves("nothing set");
-    let prepare = [
-        "ssh-keygen -q -t ed25519 -N '' -f /root/key",
-        "staithe ssh-keys:add machine </root/key.pub",
-        "git config --global user.name Machine",
-        "git config --global user.email machine@example.com",
-        "git config --global core.sshCommand \
-         'ssh -i /root/key -o StrictHostKeyChecking=accept-new -o BatchMode=yes'",
-        "git clone -q -b main ssh://staithe@127.0.0.1:2222/shop /root/shop",
-        "sed -i 's/nothing set/pushed/' /root/shop/server.pl",
-        "git -C /root/shop commit -q -a -m 'Say something else'",
-    ];
-    for command in prepare {
-        machine.run(command).succeeds();
-    }
-    let commit = machine.run("git -C /root/shop rev-parse HEAD").succeeds().stdout;
+    let commit = clone_and_change(&mut machine, "pushed");
     machine.run("git -C /root/shop push -q origin main main:notes/one").succeeds();
     machine.cut_power();
 
@@ -88,6 +80,52 @@ fn a_power_cut_after_a_push_loses_nothing_of_it() {
     }
     machine.run(&format!("{repository} fsck --strict")).succeeds();
     assert_eq!(machine.json("staithe builds:list shop")[0]["status"], "succeeded");
+}
+
+#[test]
+fn a_power_cut_during_a_push_leaves_nothing_of_it() {
+    needs_qemu!();
+    let mut machine = Machine::boot_new();
+    machine.serves("nothing set");
+    clone_and_change(&mut machine, "pushed");
+    machine.run("(git -C /root/shop push origin main >/tmp/push 2>&1 &)").succeeds();
+    eventually(Duration::from_secs(60), "the build runs", || {
+        let containers = machine.run("ls -d /sys/fs/cgroup/staithe/shop-build/*");
+        (containers.code == Some(0)).then_some(()).ok_or(containers.stdout)
+    });
+    machine.cut_power();
+
+    machine.boot();
+    machine.serves("nothing set");
+    let builds = machine.json("staithe builds:list shop");
+    assert_eq!(builds[0]["status"], "failed", "{builds}");
+    assert_eq!(machine.run("ls /var/lib/staithe/builds").succeeds().stdout, "");
+    // The clone's files were not synced by anybody.
+    machine.run("rm -rf /root/shop /root/key* /root/.ssh /root/.gitconfig").succeeds();
+    clone_and_change(&mut machine, "again");
+    machine.run("git -C /root/shop push -q origin main").succeeds();
+    machine.serves("again");
+}
+
+/// A user with a clone of `shop`, at which the app's answer is changed. The new commit.
+fn clone_and_change(machine: &mut Machine, answer: &str) -> String {
+    let change = format!("sed -i 's/nothing set/{answer}/' /root/shop/server.pl");
+    let key = format!("staithe ssh-keys:add {answer} </root/key.pub");
+    let prepare = [
+        "ssh-keygen -q -t ed25519 -N '' -f /root/key",
+        &key,
+        "git config --global user.name Machine",
+        "git config --global user.email machine@example.com",
+        "git config --global core.sshCommand \
+         'ssh -i /root/key -o StrictHostKeyChecking=accept-new -o BatchMode=yes'",
+        "git clone -q -b main ssh://staithe@127.0.0.1:2222/shop /root/shop",
+        &change,
+        "git -C /root/shop commit -q -a -m 'Say something else'",
+    ];
+    for command in prepare {
+        machine.run(command).succeeds();
+    }
+    machine.run("git -C /root/shop rev-parse HEAD").succeeds().stdout
 }
 
 #[test]
