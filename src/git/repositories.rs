@@ -36,7 +36,7 @@ impl Repositories {
         let scratch = root.join(SCRATCH);
         remove_directory(&scratch)?;
         repositories.root_directory(&scratch, 0o710)?;
-        repositories.write_hook()?;
+        repositories.write_hooks()?;
         Ok(repositories)
     }
 
@@ -67,7 +67,7 @@ impl Repositories {
             Err(_) if self.exists(app) => remove_directory(&scratch)?,
             Err(error) => return Err(Error::io("create", &path)(error)),
         }
-        sync_directory(&self.places.root)?;
+        sync(&self.places.root)?;
         Ok(path)
     }
 
@@ -92,7 +92,7 @@ impl Repositories {
             return Err(Error::Exists(to.clone()));
         }
         std::fs::rename(&old, self.path(to)).map_err(Error::io("rename", &old))?;
-        sync_directory(&self.places.root)
+        sync(&self.places.root)
     }
 
     /// Removes `app`'s repository; one that does not exist is removed already.
@@ -106,7 +106,7 @@ impl Repositories {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io("remove", &self.path(app))(error)),
         }
-        sync_directory(&self.places.root)?;
+        sync(&self.places.root)?;
         remove_directory(&scratch)
     }
 
@@ -140,6 +140,8 @@ impl Repositories {
         };
         git2::Repository::init_opts(&path, &options).map_err(failed)?;
         self.give_to_owner(&path)?;
+        // Files that were found empty after a power cut would be a repository no push can mend.
+        sync_tree(&path)?;
         Ok(path)
     }
 
@@ -171,16 +173,26 @@ impl Repositories {
             .map_err(Error::io("prepare", path))
     }
 
-    /// The hook is a shell script of root's. With output to go past git's side band, `serve` has
+    /// The hooks are shell scripts of root's. With output to go past git's side band, `serve` has
     /// left the session's error stream at descriptor 3.
-    fn write_hook(&self) -> Result<(), Error> {
-        let path = self.hooks().join("pre-receive");
-        let script = "#!/bin/sh\n\
+    fn write_hooks(&self) -> Result<(), Error> {
+        let pre_receive = "#!/bin/sh\n\
             # Written by Staithe at every start; changes are lost.\n\
             if [ \"$STAITHE_PUSH_OUTPUT\" = direct ]; then\n\
             \texec \"$STAITHE_HOOK_EXECUTABLE\" git-hook pre-receive >&3 2>&3\n\
             fi\n\
             exec \"$STAITHE_HOOK_EXECUTABLE\" git-hook pre-receive\n";
+        self.write_hook("pre-receive", pre_receive)?;
+        // Git makes what is in files durable, and leaves their names (rename(2)) to the kernel, which
+        // takes its time. The user's `git push` returns after this hook has.
+        let post_receive = "#!/bin/sh\n\
+            # Written by Staithe at every start; changes are lost.\n\
+            exec sync -f .\n";
+        self.write_hook("post-receive", post_receive)
+    }
+
+    fn write_hook(&self, name: &str, script: &str) -> Result<(), Error> {
+        let path = self.hooks().join(name);
         atomic_file::write(&path, script.as_bytes(), 0o750)
             .and_then(|()| chown(&path, None, Some(self.config.owner_gid)))
             .and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)))
@@ -225,7 +237,17 @@ pub(super) fn remove_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    let synced = std::fs::File::open(path).and_then(|directory| directory.sync_all());
+/// Makes a small tree durable, but for its own name.
+fn sync_tree(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(Error::io("read", path))? {
+            sync_tree(&entry.map_err(Error::io("read", path))?.path())?;
+        }
+    }
+    sync(path)
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
     synced.map_err(Error::io("sync", path))
 }

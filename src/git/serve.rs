@@ -144,8 +144,9 @@ fn policy(config: &Config, hooks: &Path) -> Vec<(&'static str, String)> {
     ];
     settings.extend(
         [
-            // What is acknowledged is still there after a power cut, loose objects and refs too.
-            ("core.fsync", "committed"),
+            // Loose objects and refs too, so that none of them is found empty after a power cut.
+            // Their names are the matter of the `post-receive` hook.
+            ("core.fsync", "committed,reference"),
             ("core.fsyncMethod", "batch"),
             // Pushes from shallow clones, as CI systems make them, are welcome. Refused, they
             // would be refused after `pre-receive`, that is, after the deploy.

@@ -1,5 +1,6 @@
 //! Apps: created, listed, renamed, cloned, removed.
 
+use super::changes::{self, Draft};
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
@@ -207,14 +208,14 @@ impl Platform {
             if let (Some(_), false) = (source.current_release, skip_deploy) {
                 let release = platform.current_release(&source)?;
                 let guard = platform.0.lanes.lane(app.id).deploy().await;
-                let mut new = platform.draft(
-                    &app,
-                    Some(&release),
-                    &actor,
-                    &format!("Clone of {from} {}", release.version),
-                )?;
-                new.release.build = None;
-                platform.release_and_deploy(&app, new, true, (&output, &cancel), &guard).await?;
+                let settings = platform.store.settings(app.id)?;
+                let description = format!("Clone of {from} {}", release.version);
+                let release = Release {
+                    build: None,
+                    ..changes::draft(&app, Some(&release), &settings, &actor, &description)
+                };
+                let draft = Draft { release, settings: &settings, release_command: true };
+                platform.release_and_deploy(&app, draft, (&output, &cancel), &guard).await?;
             }
             platform.find_app(&app.name)
         }))

@@ -15,35 +15,42 @@ use crate::domain::{
 };
 use crate::store::{NewRelease, Settings};
 
+/// A release to be.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    /// All of it but the version and the status.
+    pub(super) release: Release,
+    /// What it was made from.
+    pub(super) settings: &'a Settings,
+    /// Whether the `release` process runs first.
+    pub(super) release_command: bool,
+}
+
 /// Where a verb's lines go, and what can stop it.
 pub(super) type Session<'a> = (&'a Output, &'a CancellationToken);
 
 impl Platform {
-    /// A release like `base` (or empty) with the app's settings as they are now.
-    pub(super) fn draft(
-        &self,
-        app: &App,
-        base: Option<&Release>,
-        actor: &Actor,
-        description: &str,
-    ) -> Result<NewRelease> {
-        let settings = self.store.settings(app.id)?;
-        Ok(draft_with(app, base, &settings, actor, description))
-    }
-
-    /// Keeps a drafted release and deploys it.
+    /// Keeps a drafted release and deploys it. Its settings become the app's with the switch, not
+    /// before and not without it.
     pub(super) async fn release_and_deploy(
         &self,
         app: &App,
-        draft: NewRelease,
-        release_command: bool,
+        draft: Draft<'_>,
         (output, cancel): Session<'_>,
         guard: &DeployGuard,
     ) -> Result<ReleaseVersion> {
-        let release = self.store.add_release(draft)?;
+        let Draft { release, settings, release_command } = draft;
+        let release = self.store.add_release(NewRelease { release })?;
         output.step(&format!("Releasing {}", release.version));
-        let settings = self.store.settings(app.id)?.checks;
-        let deploy = Deploy { app, release: &release, settings, release_command, output, cancel };
+        let deploy = Deploy {
+            app,
+            release: &release,
+            checks: settings.checks,
+            settings: Some(settings),
+            release_command,
+            output,
+            cancel,
+        };
         self.deploy(&deploy, guard).await?;
         Ok(release.version)
     }
@@ -60,8 +67,7 @@ impl Platform {
         let app = self.find_app(&name)?;
         let guard = self.0.lanes.lane(app.id).deploy().await;
         let app = self.find_app(&name)?;
-        let before = self.store.settings(app.id)?;
-        let mut settings = before.clone();
+        let mut settings = self.store.settings(app.id)?;
         edit(&mut settings)?;
         if app.current_release.is_none() || change.no_restart {
             self.store.set_settings(app.id, &settings)?;
@@ -69,11 +75,10 @@ impl Platform {
             return Ok(None);
         }
         let base = self.current_release(&app)?;
-        let draft = draft_with(&app, Some(&base), &settings, &change.actor, &change.description);
-        let version =
-            self.release_and_deploy(&app, draft, change.release_command, session, &guard).await?;
-        self.store.set_settings(app.id, &settings)?;
-        Ok(Some(version))
+        let release = draft(&app, Some(&base), &settings, &change.actor, &change.description);
+        let release_command = change.release_command;
+        let draft = Draft { release, settings: &settings, release_command };
+        self.release_and_deploy(&app, draft, session, &guard).await.map(Some)
     }
 
     /// The app's config vars.
@@ -228,11 +233,11 @@ impl Platform {
             platform.store.set_run_state(app.id, RunState::Running)?;
             let app = platform.find_app(&name)?;
             let release = platform.current_release(&app)?;
-            let settings = platform.store.settings(app.id)?.checks;
             let deploy = Deploy {
                 app: &app,
                 release: &release,
-                settings,
+                checks: platform.store.settings(app.id)?.checks,
+                settings: None,
                 release_command: false,
                 output: &output,
                 cancel: &cancel,
@@ -405,31 +410,30 @@ impl Change {
     }
 }
 
-fn draft_with(
+/// A release like `base` (or empty) with `settings`.
+pub(super) fn draft(
     app: &App,
     base: Option<&Release>,
     settings: &Settings,
     actor: &Actor,
     description: &str,
-) -> NewRelease {
-    NewRelease {
-        release: Release {
-            app: app.id,
-            version: ReleaseVersion(0),
-            image: base.map(|base| base.image.clone()).unwrap_or_default(),
-            build: base.and_then(|base| base.build),
-            commit: base.and_then(|base| base.commit.clone()),
-            processes: base.map(|base| base.processes.clone()).unwrap_or_default(),
-            checks: base.map(|base| base.checks.clone()).unwrap_or_default(),
-            config: settings.config.clone(),
-            formation: settings.formation.clone(),
-            resources: settings.resources.clone(),
-            description: description.to_owned(),
-            actor: actor.clone(),
-            created_at: clock::now(),
-            status: ReleaseStatus::Deploying,
-            failure: None,
-        },
+) -> Release {
+    Release {
+        app: app.id,
+        version: ReleaseVersion(0),
+        image: base.map(|base| base.image.clone()).unwrap_or_default(),
+        build: base.and_then(|base| base.build),
+        commit: base.and_then(|base| base.commit.clone()),
+        processes: base.map(|base| base.processes.clone()).unwrap_or_default(),
+        checks: base.map(|base| base.checks.clone()).unwrap_or_default(),
+        config: settings.config.clone(),
+        formation: settings.formation.clone(),
+        resources: settings.resources.clone(),
+        description: description.to_owned(),
+        actor: actor.clone(),
+        created_at: clock::now(),
+        status: ReleaseStatus::Deploying,
+        failure: None,
     }
 }
 

@@ -11,6 +11,7 @@ use super::plan::{self, Observed, Wanted};
 use super::{Error, InstanceStatus, Kind, Platform, Result, launch, readiness};
 use crate::build::Output;
 use crate::domain::{Actor, App, CheckSettings, ProcessType, Release};
+use crate::store::Settings;
 use crate::support::report;
 
 /// Lines of a failed instance's log that are shown to the user.
@@ -21,7 +22,9 @@ const SHOWN_LOG_LINES: usize = 30;
 pub(super) struct Deploy<'a> {
     pub(super) app: &'a App,
     pub(super) release: &'a Release,
-    pub(super) settings: CheckSettings,
+    pub(super) checks: CheckSettings,
+    /// What the app's settings become with the switch; none leaves them as they are.
+    pub(super) settings: Option<&'a Settings>,
     /// Whether the `release` process runs first.
     pub(super) release_command: bool,
     pub(super) output: &'a Output,
@@ -51,7 +54,7 @@ impl Platform {
     }
 
     async fn start_and_switch(&self, deploy: &Deploy<'_>) -> Result<()> {
-        let Deploy { app, release, settings, output, cancel, .. } = *deploy;
+        let Deploy { app, release, checks, output, cancel, .. } = *deploy;
         if deploy.release_command && release.processes.contains_key(&ProcessType::release()) {
             self.run_release_command(deploy).await?;
         }
@@ -63,7 +66,7 @@ impl Platform {
             return Err(Error::canceled("canceled before the switch"));
         }
         // The commit point: from here on the new release serves, whatever happens to this process.
-        self.store.set_current_release(app.id, release.version)?;
+        self.store.set_current_release(app.id, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
         for instance in &started {
             self.0.instances.set_status(&instance.container, InstanceStatus::Running);
@@ -76,7 +79,7 @@ impl Platform {
             );
         }
         self.apply_limits(app, release).await;
-        self.retire(&retiring, settings.drain.into(), settings.stop.into());
+        self.retire(&retiring, checks.drain.into(), checks.stop.into());
         self.prune(app).await;
         Ok(())
     }
@@ -113,8 +116,7 @@ impl Platform {
     }
 
     async fn wait_ready_or_tell(&self, deploy: &Deploy<'_>, instance: &Instance) -> Result<()> {
-        let checks =
-            readiness::checks(deploy.release, &instance.name.process_type, &deploy.settings);
+        let checks = readiness::checks(deploy.release, &instance.name.process_type, &deploy.checks);
         let Err(why) = self.wait_ready(deploy.app, instance, &checks).await else {
             return Ok(());
         };

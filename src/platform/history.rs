@@ -1,10 +1,10 @@
 //! What was: releases, builds and events, and the way back.
 
+use super::changes::Draft;
 use super::{Error, Journal, Kind, Operation, Platform, Result};
 use crate::domain::{
     Actor, App, AppName, Build, BuildId, Event, Release, ReleaseStatus, ReleaseVersion,
 };
-use crate::store::NewRelease;
 
 impl Platform {
     /// The app's releases, newest first.
@@ -70,11 +70,8 @@ impl Platform {
                 failure: None,
                 ..target
             };
-            let new = NewRelease { release };
-            let version =
-                platform.release_and_deploy(&app, new, false, (&output, &cancel), &guard).await?;
-            platform.store.set_settings(app.id, &settings)?;
-            Ok(version)
+            let draft = Draft { release, settings: &settings, release_command: false };
+            platform.release_and_deploy(&app, draft, (&output, &cancel), &guard).await
         }))
     }
 

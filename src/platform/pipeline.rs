@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{self, Draft};
 use super::launch::{self, APP_USER, Frame, Purpose};
 use super::layers::Sink;
 use super::sandbox::BuildContainer;
@@ -19,7 +20,7 @@ use crate::domain::{
 };
 use crate::git::{CommitId, ExportOptions, Quarantine};
 use crate::image::{Image, ImageConfig, ImageSpec};
-use crate::store::{NewBuild, NewRelease};
+use crate::store::NewBuild;
 use crate::support::report;
 
 /// The builds that go on or wait, at most one going on for each app.
@@ -173,26 +174,20 @@ impl Platform {
     ) -> Result<ReleaseVersion> {
         let guard = self.0.lanes.lane(source.app.id).deploy().await;
         let app = self.find_app_by_id(source.app.id)?;
-        let before = self.store.settings(app.id)?;
-        let mut settings = before.clone();
+        let mut settings = self.store.settings(app.id)?;
         apply_app_json(&mut settings, &product.app_json, app.current_release.is_none())?;
-        self.store.set_settings(app.id, &settings)?;
         let description = format!("Deploy {}", source.commit.short());
-        let base = Release {
+        let release = Release {
             image: product.image,
             build: Some(source.build.id),
             commit: Some(source.commit.to_string()),
             processes: product.processes,
             checks: product.checks,
-            ..self.draft(&app, None, &source.actor, &description)?.release
+            ..changes::draft(&app, None, &settings, &source.actor, &description)
         };
-        let released = self
-            .release_and_deploy(&app, NewRelease { release: base }, true, (output, cancel), &guard)
-            .await;
+        let draft = Draft { release, settings: &settings, release_command: true };
+        let released = self.release_and_deploy(&app, draft, (output, cancel), &guard).await;
         drop(product.sink);
-        if released.is_err() {
-            self.store.set_settings(app.id, &before)?;
-        }
         released
     }
 

@@ -1,6 +1,6 @@
 //! Apps, their current settings and their domains.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Error, Result, Store, failed, from_json, from_text, taken, to_json, to_text};
 use crate::domain::{
@@ -153,19 +153,7 @@ impl Store {
 
     /// Replaces the settings of the next release.
     pub fn set_settings(&self, id: AppId, settings: &Settings) -> Result<()> {
-        self.lock()
-            .execute(
-                "update apps set config = ?, formation = ?, resources = ?, checks = ? where id = ?",
-                params![
-                    to_json(&settings.config),
-                    to_json(&settings.formation),
-                    to_json(&settings.resources),
-                    to_json(&settings.checks),
-                    id.0
-                ],
-            )
-            .map_err(failed("write settings"))?;
-        Ok(())
+        write_settings(&self.lock(), id, settings)
     }
 
     /// An app's own domains; none where it has the default ones.
@@ -227,6 +215,27 @@ impl Store {
         statement.execute(&values[..count]).map_err(failed(operation))?;
         Ok(())
     }
+}
+
+/// Also within a transaction of somebody else's.
+pub(super) fn write_settings(
+    connection: &Connection,
+    id: AppId,
+    settings: &Settings,
+) -> Result<()> {
+    connection
+        .execute(
+            "update apps set config = ?, formation = ?, resources = ?, checks = ? where id = ?",
+            params![
+                to_json(&settings.config),
+                to_json(&settings.formation),
+                to_json(&settings.resources),
+                to_json(&settings.checks),
+                id.0
+            ],
+        )
+        .map_err(failed("write settings"))?;
+    Ok(())
 }
 
 type AppColumns = (u32, String, i64, Option<String>, String, String, u32, Option<u32>);

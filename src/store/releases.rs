@@ -2,7 +2,8 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Result, Store, failed, from_json, from_text, to_json, to_text};
+use super::apps::write_settings;
+use super::{Result, Settings, Store, failed, from_json, from_text, to_json, to_text};
 use crate::domain::{AppId, Release, ReleaseStatus, ReleaseVersion};
 
 /// A release to be; its version and status are the store's to give.
@@ -67,10 +68,19 @@ impl Store {
         rows.map(|row| release_from(row.map_err(failed("list releases"))?)).collect()
     }
 
-    /// Makes `version` the release that serves: the commit point of a deploy.
-    pub fn set_current_release(&self, app: AppId, version: ReleaseVersion) -> Result<()> {
+    /// Makes `version` the release that serves: the commit point of a deploy. With it go the
+    /// `settings` it was made from, if they are new: a power cut must not part the two.
+    pub fn set_current_release(
+        &self,
+        app: AppId,
+        version: ReleaseVersion,
+        settings: Option<&Settings>,
+    ) -> Result<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction().map_err(failed("begin"))?;
+        if let Some(settings) = settings {
+            write_settings(&transaction, app, settings)?;
+        }
         transaction
             .execute("update apps set current_release = ? where id = ?", params![version.0, app.0])
             .map_err(failed("set current release"))?;

@@ -12,6 +12,7 @@ mod deploy;
 mod docs;
 mod git;
 mod image;
+mod power;
 mod proxy;
 mod pushes;
 mod support;
