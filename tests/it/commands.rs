@@ -119,7 +119,7 @@ fn apps_are_listed_renamed_cloned_and_destroyed() {
     staithe.get("shop", "/").is(404, "");
     staithe.cli(&["apps:clone", "store", "copy"]).succeeds();
     staithe.get("copy", "/").is(200, "version 1");
-    staithe.cli_with_input(&["apps:destroy", "copy"], "wrong\n").fails_with(1);
+    staithe.cli_with_input(&["apps:destroy", "copy"], "wrong\n").fails_with(4);
     staithe.get("copy", "/").is(200, "version 1");
     staithe.cli(&["apps:destroy", "copy", "--force"]).succeeds();
     staithe.get("copy", "/").is(404, "");

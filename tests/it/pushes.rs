@@ -1,9 +1,10 @@
 //! Pushes that are not the usual one, against the whole platform.
 
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::staithe::{Finished, read_until, signal};
+use crate::support::staithe::{Finished, read_until, signal_group};
 use crate::support::{Repo, Staithe, eventually};
 
 #[test]
@@ -46,9 +47,11 @@ fn an_interrupted_push_leaves_no_half_deploy() {
     repo.write("Procfile", "web: sleep 1000\n");
     repo.commit("Never ready");
     let mut push = repo.git_command(&["push", "staithe", "main"]);
-    let mut push = push.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // A group of its own, so that git's ssh is interrupted with it, as by Ctrl-C on a terminal.
+    let mut push =
+        push.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     read_until(push.stderr.take().unwrap(), "Starting web.1");
-    signal(push.id(), "INT");
+    signal_group(push.id(), "INT");
     push.wait().unwrap();
     eventually(Duration::from_secs(20), "the build is canceled", || {
         let builds = staithe.json(&["builds:list", "shop"]);

@@ -1,12 +1,13 @@
 //! A whole Staithe of its own: daemon, proxy, network, data. Taken down when dropped.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::eventually;
 use super::http::{Answer, get_from};
@@ -301,6 +302,13 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
+/// Sends a signal to a process group that this test has started.
+pub(crate) fn signal_group(leader: u32, name: &str) {
+    let group = format!("-{leader}");
+    let status = Command::new("kill").args(["-s", name, "--", &group]).status().unwrap();
+    assert!(status.success(), "kill -s {name} -- {group}");
+}
+
 /// The last lines of a text.
 pub(crate) fn tail(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
@@ -370,18 +378,36 @@ impl Finished {
     }
 }
 
+/// How long a running command may take to print what a test waits for.
+const PRINT: Duration = Duration::from_secs(60);
+
 /// Reads lines of a running command until one contains `text`.
-pub(crate) fn read_until(reader: impl Read, text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for line in BufReader::new(reader).lines() {
-        let line = line.unwrap();
-        let found = line.contains(text);
-        lines.push(line);
-        if found {
+pub(crate) fn read_until(reader: impl Read + AsFd, text: &str) -> Vec<String> {
+    let end = Instant::now() + PRINT;
+    let (mut reader, mut lines, mut line) = (reader, Vec::new(), Vec::new());
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut byte = [0];
+        let ready = !left.is_zero() && readable(reader.as_fd(), left);
+        if !ready || reader.read(&mut byte).unwrap() == 0 {
+            let last = String::from_utf8_lossy(&line);
+            panic!("`{text}` never came; what came:\n{}\n{last}", lines.join("\n"));
+        }
+        line.push(byte[0]);
+        let whole = String::from_utf8_lossy(&line).into_owned();
+        if whole.contains(text) || byte[0] == b'\n' {
+            lines.push(whole.trim_end().to_owned());
+            line.clear();
+        }
+        if whole.contains(text) {
             return lines;
         }
     }
-    panic!("`{text}` never came; what came:\n{}", lines.join("\n"))
+}
+
+/// Whether there is something to read, or the end, within `deadline`. poll(2).
+fn readable(fd: BorrowedFd<'_>, deadline: Duration) -> bool {
+    staithe::sys::process::poll([Some(fd)], Some(deadline)).unwrap()[0]
 }
 
 /// Test data lives beside the build output, on the same file system as the template.
