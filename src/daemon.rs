@@ -176,6 +176,9 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     .context("open the container runtime")?;
     let network =
         network::Network::open(network_config(config)).await.context("open the network")?;
+    for problem in network.problems().await.context("look at the host's firewall")? {
+        tracing::warn!(code = problem.code, remedy = problem.remedy, "{}", problem.sentence);
+    }
     let repositories = git::Repositories::open(
         config.git.clone(),
         git::Places {
@@ -202,7 +205,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
 /// Apps may reach the proxy's ports, and so each other by their public URLs.
 fn network_config(config: &Config) -> network::Config {
     let mut network = config.network.clone();
-    network.open_host_ports.extend(config.proxy.http_listen.iter().map(std::net::SocketAddr::port));
+    let ports = config.proxy.http_listen.iter().map(std::net::SocketAddr::port);
+    network.open_host_ports.extend(ports.filter(|port| *port != 0));
     network
 }
 

@@ -58,10 +58,9 @@ fn proxy_role(arguments: &[OsString]) -> ExitCode {
 
 /// The control plane's socket, for the roles that the system's sshd starts.
 fn control_socket() -> PathBuf {
-    match std::env::var_os("STAITHE_CONTROL_SOCKET") {
-        Some(path) => path.into(),
-        None => "/run/staithe/control.sock".into(),
-    }
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let run_dir = || variable("STAITHE_RUN_DIR").unwrap_or_else(|| "/run/staithe".into());
+    variable("STAITHE_CONTROL_SOCKET").unwrap_or_else(|| run_dir().join("control.sock"))
 }
 
 #[allow(clippy::print_stderr, reason = "there is no log yet")]

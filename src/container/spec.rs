@@ -204,6 +204,9 @@ pub struct Limits {
     pub memory_max: Option<u64>,
     /// Bytes above which it is slowed down and reclaimed from (v2 `memory.high`, v1 soft limit).
     pub memory_high: Option<u64>,
+    /// Bytes that are taken from others first when the machine runs short (v2 `memory.low`; v1 has
+    /// only the soft limit, which this then is instead of `memory_high`).
+    pub memory_low: Option<u64>,
     /// Processes and threads.
     pub pids_max: Option<u32>,
     /// Throttles for block devices.

@@ -83,6 +83,19 @@ impl Repositories {
         Ok(command)
     }
 
+    /// The command that copies all branches and tags of `from` to the empty repository of `to`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when one of the repositories does not exist.
+    pub fn copy(&self, from: &AppName, to: &AppName) -> Result<Command, Error> {
+        let mut command = Command::new("git");
+        let refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        command.args(["-c", "gc.auto=0", "fetch", "--quiet"]).arg(self.existing(from)?).args(refs);
+        command.current_dir(self.existing(to)?);
+        self.confine(&mut command);
+        Ok(command)
+    }
+
     /// The command that packs `app`'s objects when there are many loose ones or many packs; to be
     /// run when nothing else is going on, since pushes do not do it.
     ///

@@ -25,8 +25,8 @@ pub struct Config {
     /// Destinations closed to every container, besides the link-local and metadata ranges, which
     /// always are. Private ranges are open by default, since databases often live there.
     pub deny_destinations: Vec<Cidr>,
-    /// TCP ports of the host itself that containers may reach, such as the proxy's, so that an app
-    /// can call another by its public URL. Default: none.
+    /// TCP ports of the host itself that containers may reach, beside the proxy's, which are always
+    /// open so that an app can call another by its public URL. Default: none.
     pub open_host_ports: Vec<u16>,
     /// Connections one container may have opened at once, so that one cannot fill the host's
     /// connection table. 0 means no limit. Default 8192.

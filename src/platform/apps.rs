@@ -1,5 +1,7 @@
 //! Apps: created, listed, renamed, cloned, removed.
 
+use std::time::Duration;
+
 use super::changes::{self, Draft};
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
@@ -7,6 +9,9 @@ use super::{
 use crate::domain::{Actor, App, AppId, AppName, BranchName, Release, RunState};
 use crate::store::NewApp;
 use crate::support::report;
+
+/// How long copying a repository may take: a few gigabytes from disk to disk.
+const COPY: Duration = Duration::from_secs(300);
 
 impl Platform {
     /// The app of that name.
@@ -174,7 +179,10 @@ impl Platform {
     /// `NotFound`; `Conflict` if the name is taken.
     pub async fn rename_app(&self, actor: &Actor, from: &AppName, to: &AppName) -> Result<App> {
         let app = self.find_app(from)?;
-        let _guard = self.0.lanes.lane(app.id).deploy().await;
+        let lane = self.0.lanes.lane(app.id);
+        let superseded = |_| Error::canceled("a newer push came in between; try again");
+        let _build = lane.build().await.map_err(superseded)?;
+        let _guard = lane.deploy().await;
         self.store.rename_app(app.id, to)?;
         if let Err(error) = self.repositories.rename(from, to) {
             self.store.rename_app(app.id, from)?;
@@ -205,6 +213,7 @@ impl Platform {
         let from = from.clone();
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Cloning `{from}` to `{}`", app.name));
+            platform.copy_source(&from, &app).await?;
             if let (Some(_), false) = (source.current_release, skip_deploy) {
                 let release = platform.current_release(&source)?;
                 let guard = platform.0.lanes.lane(app.id).deploy().await;
@@ -219,6 +228,22 @@ impl Platform {
             }
             platform.find_app(&app.name)
         }))
+    }
+
+    async fn copy_source(&self, from: &AppName, to: &App) -> Result<()> {
+        let failed = |error: String| Error::internal("the source cannot be copied", error);
+        let mut copy = self.repositories.copy(from, &to.name)?;
+        let status = tokio::time::timeout(COPY, copy.status()).await;
+        match status {
+            Ok(Ok(status)) if status.success() => {}
+            Ok(Ok(status)) => return Err(failed(format!("git ended with {status}"))),
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed(format!("git took longer than {} s", COPY.as_secs()))),
+        }
+        if let Some(branch) = &to.deploy_branch {
+            self.repositories.set_head(&to.name, branch)?;
+        }
+        Ok(())
     }
 
     /// Sets the branch whose pushes deploy; none lets the next push of `main` or `master` decide.

@@ -229,9 +229,10 @@ impl Platform {
         Ok(self.operate(Journal::new(), move |platform, output, cancel| async move {
             let guard = platform.0.lanes.lane(app.id).deploy().await;
             output.step(&format!("Restarting {name}"));
-            platform.store.count_restart(app.id)?;
-            platform.store.set_run_state(app.id, RunState::Running)?;
-            let app = platform.find_app(&name)?;
+            let mut app = platform.find_app(&name)?;
+            // Kept with the switch, not before: instances of a failed restart are not wanted.
+            app.restarts += 1;
+            app.run_state = RunState::Running;
             let release = platform.current_release(&app)?;
             let deploy = Deploy {
                 app: &app,

@@ -66,7 +66,7 @@ impl Platform {
             return Err(Error::canceled("canceled before the switch"));
         }
         // The commit point: from here on the new release serves, whatever happens to this process.
-        self.store.set_current_release(app.id, release.version, deploy.settings)?;
+        self.store.set_current_release(app, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
         for instance in &started {
             self.0.instances.set_status(&instance.container, InstanceStatus::Running);
@@ -156,7 +156,7 @@ impl Platform {
             if matches!(instance.status, InstanceStatus::Crashed | InstanceStatus::Retiring) {
                 continue;
             }
-            let own = launch::limits(release.resources.instance(&instance.name.process_type));
+            let own = launch::instance_limits(&release.resources, &instance.name.process_type);
             if let Err(error) = self.runtime.set_limits(&instance.container, &own, &group).await {
                 let message =
                     format!("the limits of {} cannot be set: {}", instance.name, report(&error));
@@ -204,8 +204,17 @@ impl Platform {
             .into_iter()
             .filter(|wanted| !self.0.instances.must_wait(app.id, &wanted.name));
         let starts = due.map(|wanted| self.start_one_ready(app, &release, &settings, wanted));
-        let failures =
-            join_all(starts.collect::<Vec<_>>()).await.into_iter().filter_map(Result::err);
+        // Adopted ones that did not listen yet when they were found.
+        let kept = self.0.instances.of_app(app.id).into_iter().filter(|instance| {
+            instance.status == InstanceStatus::Starting && plan.keep.contains(&instance.container)
+        });
+        let kept = kept.map(|instance| self.finish_start(app, &release, &settings, instance));
+        let (started, kept) = futures_util::future::join(
+            join_all(starts.collect::<Vec<_>>()),
+            join_all(kept.collect::<Vec<_>>()),
+        )
+        .await;
+        let failures = started.into_iter().chain(kept).filter_map(Result::err);
         let failures: Vec<String> = failures.map(|error| report(&error)).collect();
         let retiring = self.mark_retiring(&plan.retire);
         self.publish_routes().await?;
@@ -220,8 +229,24 @@ impl Platform {
         settings: &CheckSettings,
         wanted: Wanted,
     ) -> Result<()> {
-        let instance = self.start_instance(app, release, &wanted).await?;
-        let checks = readiness::checks(release, &wanted.name.process_type, settings);
+        match self.start_instance(app, release, &wanted).await {
+            Ok(instance) => self.finish_start(app, release, settings, instance).await,
+            Err(error) => {
+                self.start_later(app.id, &wanted.name, &report(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until a started instance is ready; ends it if it does not become so.
+    async fn finish_start(
+        &self,
+        app: &App,
+        release: &Release,
+        settings: &CheckSettings,
+        instance: Instance,
+    ) -> Result<()> {
+        let checks = readiness::checks(release, &instance.name.process_type, settings);
         match self.wait_ready(app, &instance, &checks).await {
             Ok(()) => {
                 self.0.instances.set_status(&instance.container, InstanceStatus::Running);
@@ -230,7 +255,7 @@ impl Platform {
             Err(why) => {
                 // Its watcher notes the crash and comes back here after the wait.
                 self.stop_unready(&instance).await;
-                Err(Error::new(Kind::Failed, format!("{} is not ready: {why}", wanted.name)))
+                Err(Error::new(Kind::Failed, format!("{} is not ready: {why}", instance.name)))
             }
         }
     }

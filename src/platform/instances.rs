@@ -163,18 +163,17 @@ impl Registry {
             .is_some_and(|history| history.not_before > clock::now())
     }
 
-    /// Notes an end that nobody asked for; answers the wait before the next start.
-    fn note_crash(&self, instance: &Instance, how: &str) -> Duration {
+    /// Notes an end that nobody asked for, after `up`; answers the wait before the next start.
+    fn note_crash(&self, app: AppId, name: &InstanceName, up: Duration, how: &str) -> Duration {
         let mut state = self.lock();
-        let history = state.histories.entry((instance.app, instance.name.clone())).or_default();
-        if clock::now().since(instance.started_at) >= HEALTHY_AFTER {
+        let history = state.histories.entry((app, name.clone())).or_default();
+        if up >= HEALTHY_AFTER {
             history.backoff.reset();
         }
         let delay = history.backoff.next_delay();
         history.restarts += 1;
         history.last_exit = Some(how.to_owned());
-        history.not_before =
-            Timestamp(clock::now().0 + i64::try_from(delay.as_millis()).unwrap_or(0));
+        history.not_before = clock::now().after(delay);
         delay
     }
 }
@@ -307,18 +306,28 @@ impl Platform {
     }
 
     async fn instance_crashed(&self, instance: &Instance, how: &str) {
-        let delay = self.0.instances.note_crash(instance, how);
-        let message =
-            format!("{} ended: {how}; starting it again in {} s", instance.name, delay.as_secs());
-        self.note(instance.app, "instance.crashed", &message, &Actor::platform());
         if let Err(error) = self.publish_routes().await {
             tracing::error!(
                 error = report(&error),
                 "cannot take a crashed instance out of the routes"
             );
         }
+        let up = clock::now().since(instance.started_at);
+        self.start_after_crash(instance.app, &instance.name, up, how);
+        // A crash loop makes a log file each time.
+        self.prune_logs(instance.app).await;
+    }
+
+    /// Starts a wanted instance that could not be started after a wait.
+    pub(super) fn start_later(&self, app: AppId, name: &InstanceName, why: &str) {
+        self.start_after_crash(app, name, Duration::ZERO, why);
+    }
+
+    fn start_after_crash(&self, app: AppId, name: &InstanceName, up: Duration, how: &str) {
+        let delay = self.0.instances.note_crash(app, name, up, how);
+        let message = format!("{name} ended: {how}; starting it again in {} s", delay.as_secs());
+        self.note(app, "instance.crashed", &message, &Actor::platform());
         let platform = self.clone();
-        let app = instance.app;
         tasks::spawn("restart", async move {
             tokio::time::sleep(delay).await;
             platform.converge_logged(app).await;

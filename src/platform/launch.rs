@@ -8,7 +8,7 @@ use crate::build::{CA_BUNDLE, ca_environment};
 use crate::container::{
     CgroupSpec, ContainerSpec, IdMap, Limits, LogSpec, Mount, ProcessSpec, Rlimit, Rootfs,
 };
-use crate::domain::{App, AppId, Release, ResourceSettings, Resources, Timestamp};
+use crate::domain::{App, AppId, ProcessType, Release, ResourceSettings, Resources, Timestamp};
 use crate::network::Addresses;
 
 /// Host ids of one container: the range of a whole image.
@@ -61,7 +61,7 @@ pub(super) struct Frame<'a> {
     /// `web.1`, `run.1234`, `build.7`: part of the id, the host name and the log's path.
     pub(super) name: &'a str,
     pub(super) lowers: Vec<PathBuf>,
-    pub(super) limits: Resources,
+    pub(super) limits: Limits,
     pub(super) resources: &'a ResourceSettings,
     pub(super) addresses: Addresses,
 }
@@ -118,7 +118,7 @@ impl Platform {
             purpose,
             name,
             lowers: self.images.image_layer_paths(&digest)?,
-            limits: release.resources.instance(&process_type),
+            limits: instance_limits(&release.resources, &process_type),
             resources: &release.resources,
             addresses,
         };
@@ -137,9 +137,9 @@ impl Platform {
         let id = format!("{}-{}-{}", frame.app.id, frame.name, random_hex()?);
         let rootfs = Rootfs { lowers: frame.lowers.clone(), upper: self.instance_dir(&id) };
         let cgroup = CgroupSpec {
-            group: frame.app.name.to_string(),
+            group: format!("{}-{}", frame.app.name, frame.app.id),
             leaf: format!("{}-{}", frame.name, id.rsplit('-').next().unwrap_or_default()),
-            limits: limits(frame.limits),
+            limits: frame.limits.clone(),
             group_limits: limits(frame.resources.whole_app()),
         };
         let mut spec = ContainerSpec::new(&id, rootfs, self.id_map(frame.app.id), cgroup);
@@ -267,6 +267,15 @@ pub(super) fn limits(resources: Resources) -> Limits {
         memory_max: resources.memory.map(|memory| memory.0),
         pids_max: resources.pids,
         ..Limits::default()
+    }
+}
+
+/// The quotas of an instance with what is reserved for it.
+pub(super) fn instance_limits(settings: &ResourceSettings, process_type: &ProcessType) -> Limits {
+    let reserved = settings.reserved.get(process_type).and_then(|reserved| reserved.memory);
+    Limits {
+        memory_low: reserved.map(|memory| memory.0),
+        ..limits(settings.instance(process_type))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::build::{Built, Job, Output, Owner, Prepared, StackFacts};
 use crate::container::Stdio;
 use crate::domain::{
     Actor, App, AppId, AppName, Build, BuildId, BuildStatus, Check, Command, ProcessType, Release,
-    ReleaseVersion, Secret,
+    ReleaseVersion, RunState, Secret,
 };
 use crate::git::{CommitId, ExportOptions, Quarantine};
 use crate::image::{Image, ImageConfig, ImageSpec};
@@ -173,7 +173,9 @@ impl Platform {
         cancel: &CancellationToken,
     ) -> Result<ReleaseVersion> {
         let guard = self.0.lanes.lane(source.app.id).deploy().await;
-        let app = self.find_app_by_id(source.app.id)?;
+        let mut app = self.find_app_by_id(source.app.id)?;
+        // A push to a stopped app starts it.
+        app.run_state = RunState::Running;
         let mut settings = self.store.settings(app.id)?;
         apply_app_json(&mut settings, &product.app_json, app.current_release.is_none())?;
         let description = format!("Deploy {}", source.commit.short());
@@ -361,13 +363,13 @@ impl Platform {
             purpose: Purpose::Build,
             name: &name,
             lowers,
-            limits: resources.build(),
+            limits: launch::limits(resources.build()),
             resources: &resources,
             addresses,
         };
         let mut spec = self.container_spec(&frame)?;
         // Builds are not held to the quota of what serves: they have their own.
-        spec.cgroup.group = format!("{}-build", source.app.name);
+        spec.cgroup.group = format!("{}-{}-build", source.app.name, source.app.id);
         spec.cgroup.group_limits = launch::limits(resources.build());
         spec.rootfs.upper = self.build_dir(source.build.id);
         spec.mounts.retain(|mount| {

@@ -11,7 +11,7 @@ use super::instances::{Instance, remove_own_directory};
 use super::launch::Purpose;
 use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
 use crate::container::{ContainerState, Signal, Status};
-use crate::domain::{Actor, App, AppId, BuildStatus, ReleaseVersion, Timestamp};
+use crate::domain::{Actor, App, AppId, BuildStatus, CheckSettings, ReleaseVersion, Timestamp};
 use crate::network::Addresses;
 use crate::support::report;
 
@@ -32,6 +32,8 @@ pub struct Recovery {
     pub interrupted_builds: usize,
     /// Deploys that are marked as failed; the release before serves on.
     pub interrupted_deploys: usize,
+    /// Of the removed containers those that may still have open requests.
+    retiring: Vec<String>,
 }
 
 impl Platform {
@@ -49,6 +51,8 @@ impl Platform {
         }
         self.remove_leftovers().await?;
         self.publish_routes().await?;
+        let checks = CheckSettings::default();
+        self.retire(&recovery.retiring, checks.drain.into(), checks.stop.into());
         if recovery != Recovery::default() {
             let message = format!(
                 "recovered: {} instances run on, {} containers removed, {} builds and {} deploys were interrupted",
@@ -141,12 +145,18 @@ impl Platform {
             Some(Purpose::Instance) if running => instance_from(&container.id, &container.labels),
             _ => None,
         };
-        let wanted = adopted.filter(|(instance, _)| self.is_wanted(apps, instance));
-        match wanted {
-            Some((mut instance, ended)) => {
+        let known = adopted.filter(|(instance, _)| apps.iter().any(|app| app.id == instance.app));
+        match known {
+            Some((mut instance, ended)) if self.is_wanted(apps, &instance) => {
                 instance.status = self.adopted_status(&instance).await;
                 self.watch_instance(instance, ended);
                 recovery.adopted += 1;
+            }
+            Some((mut instance, ended)) => {
+                instance.status = InstanceStatus::Retiring;
+                recovery.retiring.push(instance.container.clone());
+                self.watch_instance(instance, ended);
+                recovery.removed += 1;
             }
             None => {
                 if let Err(error) = self.runtime.kill(&container.id).await {
@@ -162,8 +172,8 @@ impl Platform {
         }
     }
 
-    /// Instances of the current release run on; those of a deploy that never switched do not. Old
-    /// ones that were still finishing requests have had their time.
+    /// Instances of the current release run on; those of a deploy that never switched do not, nor
+    /// do old ones: these finish their requests once the routes are published.
     fn is_wanted(&self, apps: &[App], instance: &Instance) -> bool {
         let wanted = || -> Result<bool> {
             let Some(app) = apps.iter().find(|app| app.id == instance.app) else {

@@ -126,12 +126,6 @@ impl Store {
         self.update("update apps set run_state = ?2 where id = ?1", "set run state", id, state)
     }
 
-    /// Counts an explicit restart.
-    pub fn count_restart(&self, id: AppId) -> Result<()> {
-        let sql = "update apps set restarts = restarts + 1 where id = ?1";
-        self.update(sql, "count restart", id, rusqlite::types::Null)
-    }
-
     /// The settings of the next release.
     pub fn settings(&self, id: AppId) -> Result<Settings> {
         let columns = self

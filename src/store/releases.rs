@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::apps::write_settings;
 use super::{Result, Settings, Store, failed, from_json, from_text, to_json, to_text};
-use crate::domain::{AppId, Release, ReleaseStatus, ReleaseVersion};
+use crate::domain::{App, AppId, Release, ReleaseStatus, ReleaseVersion};
 
 /// A release to be; its version and status are the store's to give.
 #[derive(Debug)]
@@ -68,26 +68,30 @@ impl Store {
         rows.map(|row| release_from(row.map_err(failed("list releases"))?)).collect()
     }
 
-    /// Makes `version` the release that serves: the commit point of a deploy. With it go the
-    /// `settings` it was made from, if they are new: a power cut must not part the two.
+    /// Makes `version` the release that serves: the commit point of a deploy. With it go the app's
+    /// run state and count of restarts, and the `settings` it was made from, if they are new: a
+    /// power cut must not part them.
     pub fn set_current_release(
         &self,
-        app: AppId,
+        app: &App,
         version: ReleaseVersion,
         settings: Option<&Settings>,
     ) -> Result<()> {
         let mut connection = self.lock();
         let transaction = connection.transaction().map_err(failed("begin"))?;
         if let Some(settings) = settings {
-            write_settings(&transaction, app, settings)?;
+            write_settings(&transaction, app.id, settings)?;
         }
         transaction
-            .execute("update apps set current_release = ? where id = ?", params![version.0, app.0])
+            .execute(
+                "update apps set current_release = ?, run_state = ?, restarts = ? where id = ?",
+                params![version.0, to_text(&app.run_state), app.restarts, app.id.0],
+            )
             .map_err(failed("set current release"))?;
         transaction
             .execute(
                 "update releases set status = ?, failure = null where app = ? and version = ?",
-                params![to_text(&ReleaseStatus::Succeeded), app.0, version.0],
+                params![to_text(&ReleaseStatus::Succeeded), app.id.0, version.0],
             )
             .map_err(failed("set release status"))?;
         transaction.commit().map_err(failed("commit current release"))

@@ -80,7 +80,7 @@ fn releases_count_up_and_a_failed_one_never_overwrites_success() {
     let first = store.add_release(release(&app)).unwrap();
     assert_eq!((first.version, first.status), (ReleaseVersion(1), ReleaseStatus::Deploying));
     assert_eq!(store.interrupted_releases().unwrap().len(), 1);
-    store.set_current_release(app.id, first.version, None).unwrap();
+    store.set_current_release(&app, first.version, None).unwrap();
     store.fail_release(app.id, first.version, "too late").unwrap();
     let read = store.release(app.id, first.version).unwrap().unwrap();
     assert_eq!((read.status, read.failure), (ReleaseStatus::Succeeded, None));
@@ -95,10 +95,10 @@ fn a_release_is_switched_to_together_with_its_settings() {
     let mut settings = store.settings(app.id).unwrap();
     settings.formation.set("worker".parse().unwrap(), 3).unwrap();
     let first = store.add_release(release(&app)).unwrap();
-    store.set_current_release(app.id, first.version, Some(&settings)).unwrap();
+    store.set_current_release(&app, first.version, Some(&settings)).unwrap();
     assert_eq!(store.settings(app.id).unwrap().formation, settings.formation);
     // A release that is started anew says nothing about settings that wait for the next one.
-    store.set_current_release(app.id, first.version, None).unwrap();
+    store.set_current_release(&app, first.version, None).unwrap();
     assert_eq!(store.settings(app.id).unwrap().formation, settings.formation);
 }
 
@@ -109,7 +109,7 @@ fn pruning_keeps_the_newest_and_the_current_release() {
     for _ in 0..5 {
         store.add_release(release(&app)).unwrap();
     }
-    store.set_current_release(app.id, ReleaseVersion(1), None).unwrap();
+    store.set_current_release(&app, ReleaseVersion(1), None).unwrap();
     store.prune_releases(app.id, 2).unwrap();
     let kept: Vec<u32> =
         store.releases(app.id, 10).unwrap().iter().map(|release| release.version.0).collect();

@@ -102,7 +102,10 @@ fn apply_memory(dir: &Path, limits: &Limits) -> Result<(), Error> {
     let max = text(limits.memory_max);
     let both = dir.join("memory.memsw.limit_in_bytes");
     let memory = dir.join("memory.limit_in_bytes");
-    write(&dir.join("memory.soft_limit_in_bytes"), &text(limits.memory_high))?;
+    write(
+        &dir.join("memory.soft_limit_in_bytes"),
+        &text(limits.memory_low.or(limits.memory_high)),
+    )?;
     // Kernels without swap accounting have no such file, and nothing to be kept from.
     let raised = match try_write(&both, &max) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return write(&memory, &max),

@@ -49,6 +49,8 @@ pub(super) fn apply(controller: Controller, dir: &Path, limits: &Limits) -> Resu
         },
         Controller::Memory => {
             write(&dir.join("memory.high"), &text(limits.memory_high))?;
+            let low = limits.memory_low.unwrap_or_default();
+            write(&dir.join("memory.low"), &low.to_string())?;
             write(&dir.join("memory.max"), &text(limits.memory_max))?;
             let swap = if limits.memory_max.is_some() { "0" } else { "max" };
             // Kernels without swap have no such file.
