@@ -15,5 +15,6 @@ mod image;
 mod power;
 mod proxy;
 mod pushes;
+mod sshd;
 mod support;
 mod survival;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::eventually;
 use super::http::{Answer, get_from};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_staithe");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_staithe");
 /// A daemon starts in a second; the machine may be busy.
 const START: Duration = Duration::from_secs(60);
 /// Taking down includes the end of all apps.
@@ -291,7 +291,7 @@ impl Drop for Staithe {
 }
 
 /// An address on which nothing listens now.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
