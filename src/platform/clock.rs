@@ -1,6 +1,6 @@
 //! The one place where the platform reads the clock.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::domain::Timestamp;
 
@@ -13,4 +13,13 @@ pub(super) fn now() -> Timestamp {
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Does `work`, one phase of a push, and logs how long it took: what `script/bench push` reads.
+pub(super) async fn timed<T>(phase: &'static str, work: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let result = work.await;
+    let duration_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(phase, duration_us, "a phase of a push ended");
+    result
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::timed;
 use super::instances::Instance;
 use super::lanes::DeployGuard;
 use super::plan::{self, Observed, Wanted};
@@ -56,7 +57,7 @@ impl Platform {
     async fn start_and_switch(&self, deploy: &Deploy<'_>) -> Result<()> {
         let Deploy { app, release, checks, output, cancel, .. } = *deploy;
         if deploy.release_command && release.processes.contains_key(&ProcessType::release()) {
-            self.run_release_command(deploy).await?;
+            timed("release-command", self.run_release_command(deploy)).await?;
         }
         let plan = plan::plan(plan::wanted(app, release), &self.observed(app));
         announce(output, &plan);
@@ -65,30 +66,43 @@ impl Platform {
             self.discard(&started).await;
             return Err(Error::canceled("canceled before the switch"));
         }
-        // The commit point: from here on the new release serves, whatever happens to this process.
+        let retiring = timed("switch", self.switch(deploy, &started, &plan.retire)).await?;
+        self.apply_limits(app, release).await;
+        self.retire(&retiring, checks.drain.into(), checks.stop.into());
+        timed("prune", self.prune(app)).await;
+        Ok(())
+    }
+
+    /// The commit point: from here on the new release serves, whatever happens to this process.
+    /// Answers which of `retire` nobody sends requests to any more.
+    async fn switch(
+        &self,
+        deploy: &Deploy<'_>,
+        started: &[Instance],
+        retire: &[String],
+    ) -> Result<Vec<String>> {
+        let Deploy { app, release, output, .. } = *deploy;
         self.store.set_current_release(app, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
-        for instance in &started {
+        for instance in started {
             self.0.instances.set_status(&instance.container, InstanceStatus::Running);
         }
-        let retiring = self.mark_retiring(&plan.retire);
+        let retiring = self.mark_retiring(retire);
         if let Err(error) = self.publish_routes().await {
             tracing::error!(error = report(&error), "the switch waits for the proxy");
             output.notice(
                 "the proxy cannot be told of the new release yet; it will be as soon as it answers",
             );
         }
-        self.apply_limits(app, release).await;
-        self.retire(&retiring, checks.drain.into(), checks.stop.into());
-        self.prune(app).await;
-        Ok(())
+        Ok(retiring)
     }
 
     /// Starts instances and waits until all are ready; stops all of them if one is not.
     async fn start_ready(&self, deploy: &Deploy<'_>, wanted: Vec<Wanted>) -> Result<Vec<Instance>> {
         let mut started = Vec::new();
         for wanted in &wanted {
-            match self.start_instance(deploy.app, deploy.release, wanted).await {
+            let start = self.start_instance(deploy.app, deploy.release, wanted);
+            match timed("start", start).await {
                 Ok(instance) => started.push(instance),
                 Err(error) => {
                     self.discard(&started).await;
@@ -104,7 +118,7 @@ impl Platform {
             // Cancel-safe: only observes.
             () = deploy.cancel.cancelled() => Err(Error::canceled("canceled during the start")),
             // Cancel-safe: the instances are discarded below when it does not finish.
-            result = all_ready => result,
+            result = timed("ready", all_ready) => result,
         };
         match result {
             Ok(_) => Ok(started),

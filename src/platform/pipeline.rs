@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Draft};
+use super::clock::{self, timed};
 use super::launch::{self, APP_USER, Frame, Purpose};
 use super::layers::Sink;
 use super::sandbox::BuildContainer;
-use super::{Error, Journal, Kind, Platform, Result, clock};
+use super::{Error, Journal, Kind, Platform, Result};
 use crate::build::appjson::{AppJson, EnvValue};
 use crate::build::{Built, Job, Output, Owner, Prepared, StackFacts};
 use crate::container::Stdio;
@@ -161,7 +162,7 @@ impl Platform {
         }?;
         self.store.start_build(source.build.id)?;
         let product = self.build_image(source, output, cancel).await;
-        self.discard_tree(self.build_dir(source.build.id)).await;
+        timed("clean-up", self.discard_tree(self.build_dir(source.build.id))).await;
         self.release_product(source, product?, output, cancel).await
     }
 
@@ -205,24 +206,23 @@ impl Platform {
         std::fs::create_dir_all(&upper).map_err(failed)?;
         let base = self.id_map(source.app.id).host_base;
         std::os::unix::fs::chown(&upper, Some(base), Some(base)).map_err(failed)?;
-        self.export_source(source, &upper.join("app"), output, cancel).await?;
+        timed("source", self.export_source(source, &upper.join("app"), output, cancel)).await?;
         let (job, build_image, run_image) = self.job(source, directory)?;
         let job = Arc::new(job);
-        let mut prepared = self.prepare(&job, output).await?;
+        let mut prepared = timed("prepare", self.prepare(&job, output)).await?;
         let app_json = prepared.app_json.take().unwrap_or_default();
         let (prepared, group) =
             self.run_lifecycle(source, &job, &build_image, prepared, output, cancel).await?;
         let sink = Sink::new(&self.images);
         let (built, sink) = {
             let (platform, job, output) = (self.clone(), Arc::clone(&job), Arc::clone(output));
-            blocking(move || {
+            let export = blocking(move || {
                 let built = platform.lifecycle.export(&job, &prepared, &group, &sink, &output);
                 built.map(|built| (built, sink))
-            })
-            .await?
-            .map_err(build_failed)?
+            });
+            timed("export", export).await?.map_err(build_failed)?
         };
-        let image = self.write_app_image(&run_image, &built, &sink).await?;
+        let image = timed("image", self.write_app_image(&run_image, &built, &sink)).await?;
         Ok(Product {
             image,
             processes: built.processes,
@@ -321,30 +321,32 @@ impl Platform {
         cancel: &CancellationToken,
     ) -> Result<(Prepared, crate::build::Group)> {
         let addresses = self.network.allocate()?;
-        let container =
-            match self.start_build_container(source, build_image, &prepared, addresses).await {
-                Ok(container) => container,
-                Err(error) => {
-                    self.network.release(addresses);
-                    return Err(error);
-                }
-            };
+        let start = self.start_build_container(source, build_image, &prepared, addresses);
+        let container = match timed("container", start).await {
+            Ok(container) => container,
+            Err(error) => {
+                self.network.release(addresses);
+                return Err(error);
+            }
+        };
         let sandbox = BuildContainer { platform: self.clone(), container, cancel: cancel.clone() };
         let result = async {
-            let group = self.lifecycle.detect(job, &prepared, &sandbox, output).await?;
-            self.lifecycle.build(job, &prepared, &group, &sandbox, output).await?;
+            let detect = self.lifecycle.detect(job, &prepared, &sandbox, output);
+            let group = timed("detect", detect).await?;
+            let build = self.lifecycle.build(job, &prepared, &group, &sandbox, output);
+            timed("build", build).await?;
             Ok(group)
         }
         .await;
-        if let Err(error) = self.runtime.kill(&sandbox.container).await {
-            tracing::error!(
-                container = sandbox.container,
-                error = report(&error),
-                "cannot kill a build container"
-            );
-        }
-        self.clean_up_build(&sandbox.container).await;
+        timed("container-end", self.end_build_container(&sandbox.container)).await;
         result.map(|group| (prepared, group)).map_err(build_failed)
+    }
+
+    async fn end_build_container(&self, container: &str) {
+        if let Err(error) = self.runtime.kill(container).await {
+            tracing::error!(container, error = report(&error), "cannot kill a build container");
+        }
+        self.clean_up_build(container).await;
     }
 
     async fn start_build_container(

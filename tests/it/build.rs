@@ -1,8 +1,7 @@
 //! The build lifecycle with the bundled buildpacks, on a real stack: each app of
 //! `tests/fixtures/apps` is built in a chroot over an overlay, and what comes out is started.
 //!
-//! Needs root, a stack (`build.tar` and `run.tar` in `$STAITHE_TEST_STACK`, by default
-//! `/var/tmp/staithe-stack`) and the package registries.
+//! Needs root and the package registries.
 
 #![allow(clippy::print_stdout, reason = "a build's log explains a failed test")]
 
@@ -18,6 +17,7 @@ use staithe::build::{
     SandboxError, StackFacts, Step, StepExit, Stream,
 };
 use staithe::domain::{ConfigVars, ProcessType};
+use staithe::image::ImageStore;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Runs a program of the test's own and insists on its success.
@@ -173,29 +173,19 @@ impl LayerSink for DirSink {
     }
 }
 
-/// The stack's two roots, unpacked once for each version of the tars.
-fn stack() -> Option<(PathBuf, PathBuf)> {
-    static STACK: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
-    STACK.get_or_init(unpack_stack).clone()
+/// The default stack's build and run image, as directories.
+fn stack() -> (PathBuf, PathBuf) {
+    static STACK: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    STACK.get_or_init(|| (stack_layer("build"), stack_layer("run"))).clone()
 }
 
-fn unpack_stack() -> Option<(PathBuf, PathBuf)> {
-    let dir = std::env::var_os("STAITHE_TEST_STACK");
-    let dir = PathBuf::from(dir.unwrap_or_else(|| "/var/tmp/staithe-stack".into()));
-    if !dir.join("build.tar").is_file() || !dir.join("run.tar").is_file() {
-        return None;
-    }
-    let unpacked = |name: &str| {
-        let tar = dir.join(name);
-        let age = std::fs::metadata(&tar).unwrap().modified().unwrap();
-        let age = age.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-        let goal = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{age}"));
-        let script = "[ -d \"$2\" ] || { rm -rf \"$2.new\"; mkdir \"$2.new\"; \
-                      tar -xf \"$1\" -C \"$2.new\" --exclude='./dev/*'; mv \"$2.new\" \"$2\"; }";
-        sh(script, &[&tar, &goal]);
-        goal
-    };
-    Some((unpacked("build.tar"), unpacked("run.tar")))
+fn stack_layer(variant: &str) -> PathBuf {
+    let images = crate::support::staithe::template().join("images");
+    let images = ImageStore::open(&images, Default::default()).unwrap();
+    let image = images.resolve(&format!("stack/debian-13:{variant}")).unwrap();
+    let layers = images.image_layer_paths(&image).unwrap();
+    assert_eq!(layers.len(), 1);
+    layers[0].clone()
 }
 
 /// One app's place on a machine: what stays between its builds.
@@ -210,17 +200,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Option<Self> {
-        let Some(stack) = stack() else {
-            eprintln!("SKIP: no stack to build on");
-            return None;
-        };
+    fn new() -> Self {
+        let stack = stack();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         std::fs::create_dir(dir.path().join("layers")).unwrap();
         let lifecycle = Lifecycle::open(Config::default(), &dir.path().join("buildpacks")).unwrap();
         let sink = DirSink(dir.path().join("layers"));
         let config_vars = ConfigVars::default();
-        Some(Self { dir, stack, lifecycle, sink, config_vars, builds: 0, log: Arc::default() })
+        Self { dir, stack, lifecycle, sink, config_vars, builds: 0, log: Arc::default() }
     }
 
     fn job(&self, build: &Path) -> staithe::build::Job {
@@ -365,7 +352,7 @@ fn unchanged(_: &Path) {}
 
 #[tokio::test]
 async fn machine_a_node_app_is_built_reused_and_answers() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let first = bench.push("node-web", unchanged).await.unwrap();
     let answer = bench.start(&first, "web").get("/", "");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("version 1"), "{answer}");
@@ -378,7 +365,7 @@ async fn machine_a_node_app_is_built_reused_and_answers() {
 
 #[tokio::test]
 async fn machine_development_dependencies_build_and_do_not_run() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let first = bench.push("node-build", unchanged).await.unwrap();
     let answer = bench.start(&first, "web").get("/", "");
     assert!(answer.contains("60000 ms, dev dependencies: false"), "{answer}");
@@ -404,7 +391,7 @@ async fn machine_development_dependencies_build_and_do_not_run() {
 
 #[tokio::test]
 async fn machine_a_python_app_is_built_reused_and_answers() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let first = bench.push("python-web", unchanged).await.unwrap();
     let answer = bench.start(&first, "web").get("/", "");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("version 1 on python 3."));
@@ -418,7 +405,7 @@ async fn machine_a_python_app_is_built_reused_and_answers() {
 
 #[tokio::test]
 async fn machine_a_static_site_is_served_as_a_site_should_be() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let built = bench.push("static-site", unchanged).await.unwrap();
     let mut site = bench.start(&built, "web");
     let page = site.get("/", "");
@@ -447,7 +434,7 @@ async fn machine_a_static_site_is_served_as_a_site_should_be() {
 
 #[tokio::test]
 async fn machine_a_procfile_alone_is_enough() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let built = bench.push("procfile-script", unchanged).await.unwrap();
     assert_eq!(built.layers.len(), 1);
     let answer = bench.start(&built, "web").get("/", "");
@@ -458,7 +445,7 @@ async fn machine_a_procfile_alone_is_enough() {
 
 #[tokio::test]
 async fn machine_failures_say_what_to_do() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let error = bench.push("broken-build", unchanged).await.unwrap_err().to_string();
     assert_eq!(error, "build of buildpack `staithe/nodejs` failed with exit code 1");
     assert!(bench.said("build.js: this build always fails"));
@@ -474,7 +461,7 @@ async fn machine_failures_say_what_to_do() {
 
 #[tokio::test]
 async fn machine_other_package_managers_install_by_their_lock_files() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     for (app, agent) in [("node-yarn", "yarn/1."), ("node-pnpm", "pnpm/10.")] {
         let built = bench.push(app, unchanged).await.unwrap();
         let answer = bench.start(&built, "web").get("/", "");
@@ -486,7 +473,7 @@ async fn machine_other_package_managers_install_by_their_lock_files() {
 
 #[tokio::test]
 async fn machine_a_pyproject_is_installed_and_its_main_file_started() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let built = bench.push("python-pyproject", unchanged).await.unwrap();
     let answer = bench.start(&built, "web").get("/", "");
     assert!(answer.contains("served by waitress"), "{answer}");
@@ -497,7 +484,7 @@ async fn machine_a_pyproject_is_installed_and_its_main_file_started() {
 
 #[tokio::test]
 async fn machine_workspaces_keep_their_modules_in_the_app() {
-    let Some(mut bench) = Bench::new() else { return };
+    let mut bench = Bench::new();
     let in_app = |app: &Path| {
         let package = r#"{"name": "ws", "private": true, "workspaces": ["lib"],
             "scripts": {"start": "node server.js"}, "dependencies": {"lib": "*"}}"#;

@@ -17,7 +17,9 @@ const APP: ExportOptions = ExportOptions { uid: 70_000, gid: 70_001 };
 macro_rules! needs_root {
     () => {
         if !world::is_root() {
-            return world::skip("git and ssh tests need root to give repositories to their owner");
+            return crate::support::skip(
+                "git and ssh tests need root to give repositories to their owner",
+            );
         }
     };
 }
@@ -284,7 +286,7 @@ async fn the_systems_sshd_serves_the_same_commands() {
     needs_root!();
     let world = World::start(Answer::accept(&["-----> Building"])).await;
     let Some(sshd) = world.start_sshd().await else {
-        return world::skip("openssh-server is not installed");
+        return crate::support::skip("openssh-server is not installed");
     };
     world.commit("app.txt", "one").await;
     let push = world.git(&["push", &sshd.remote("shop"), "main"]).await;

@@ -53,8 +53,7 @@ fn add(store: &ImageStore, tar: &Path) -> (Layer, Digest) {
 #[tokio::test(flavor = "multi_thread")]
 async fn machine_a_stack_is_reproducible_and_its_image_is_valid() {
     if !is_installed("mmdebstrap") {
-        eprintln!("skipped: mmdebstrap is not installed");
-        return;
+        return crate::support::skip("mmdebstrap is not installed");
     }
     let directory = tempfile::tempdir().unwrap();
     let first = bootstrap_run_image(directory.path(), "first.tar").await;
@@ -82,8 +81,7 @@ async fn machine_a_stack_is_reproducible_and_its_image_is_valid() {
 /// Another implementation reads the archive, and what it writes can be read again.
 fn check_with_skopeo(archive: &Path, image: &Digest, directory: &Path, store: &ImageStore) {
     if !is_installed("skopeo") {
-        eprintln!("skipped: skopeo is not installed");
-        return;
+        return crate::support::skip("skopeo is not installed");
     }
     let source = format!("oci-archive:{}:debian-13", archive.display());
     let output = Command::new("skopeo").args(["inspect", &source]).output().unwrap();

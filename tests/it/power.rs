@@ -11,7 +11,7 @@ use machine::Machine;
 macro_rules! needs_qemu {
     () => {
         if let Some(reason) = machine::impossible() {
-            return machine::skip(&reason);
+            return crate::support::skip(&reason);
         }
     };
 }

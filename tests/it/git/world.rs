@@ -101,11 +101,6 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0)
 }
 
-#[allow(clippy::print_stderr, reason = "skips are counted by the test script")]
-pub(crate) fn skip(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
-}
-
 pub(crate) fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&both).into_owned()

@@ -46,14 +46,6 @@ pub(crate) fn impossible() -> Option<String> {
     found.err().map(|error| format!("{QEMU}: {error}"))
 }
 
-/// Counts a test as skipped, for `script/test`.
-pub(crate) fn skip(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
-    let Ok(path) = std::env::var("STAITHE_TEST_SKIPPED") else { return };
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    writeln!(file, "power: {reason}").unwrap();
-}
-
 impl Machine {
     /// A machine that has booted, with the app `shop` on it.
     pub(crate) fn boot_new() -> Self {

@@ -34,3 +34,11 @@ pub(crate) fn eventually<T: std::fmt::Debug>(
 fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
+
+/// Counts a test as skipped, for `script/test`, which prints them and fails in CI.
+pub(crate) fn skip(reason: &str) {
+    eprintln!("SKIPPED: {reason}");
+    let Ok(path) = std::env::var("STAITHE_TEST_SKIPPED") else { return };
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, format!("{reason}\n").as_bytes()).unwrap();
+}

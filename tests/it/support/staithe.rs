@@ -420,8 +420,7 @@ fn scratch() -> PathBuf {
 /// The data directory of a Staithe that has made the default stack, once per recipe: making it takes
 /// a minute or two. Layers never change, so copies share them by hard links.
 fn copy_template(data: &Path) {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(make_template);
+    let template = template();
     let mut command = Command::new("cp");
     command.arg("-al").arg(template).arg(data);
     Finished::of(command, "").succeeds();
@@ -433,6 +432,12 @@ fn copy_template(data: &Path) {
             std::fs::copy(from, to).unwrap();
         }
     }
+}
+
+/// The template, which nobody may write to.
+pub(crate) fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(make_template)
 }
 
 fn make_template() -> PathBuf {
