@@ -375,12 +375,12 @@ def role(pid, instance, proxy):
         return "serve"
     if pid == proxy:
         return "proxy"
-    program = os.readlink(f"/proc/{pid}/exe")
-    if "staithe" not in os.path.basename(program):
-        return "app"
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        inside = len(re.search(r"^NSpid:(.*)$", file.read(), re.M)[1].split()) > 1
-    return "reaper" if inside else "monitor"
+        status = dict(re.findall(r"^(\w+):\s*(.*)$", file.read(), re.M))
+    # The reaper is the monitor's child, in a pid namespace of its own.
+    if status["Name"] != "staithe-monitor":
+        return "app"
+    return "reaper" if len(status["NSpid"].split()) > 1 else "monitor"
 
 
 def measure(instance):
