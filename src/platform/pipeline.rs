@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Draft};
+use super::clock::{self, timed};
 use super::launch::{self, APP_USER, Frame, Purpose};
 use super::layers::Sink;
 use super::sandbox::BuildContainer;
-use super::clock::{self, timed};
 use super::{Error, Journal, Kind, Platform, Result};
 use crate::build::appjson::{AppJson, EnvValue};
 use crate::build::{Built, Job, Output, Owner, Prepared, StackFacts};
