@@ -365,7 +365,8 @@ def descendants(root):
 def memory(pid):
     """KiB of PSS, RSS and private memory."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-        sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+) kB", file.read(), re.M)}
+        found = re.findall(r"^(\w+):\s+(\d+) kB", file.read(), re.M)
+    sizes = {key: int(value) for key, value in found}
     private = sizes["Private_Clean"] + sizes["Private_Dirty"]
     return {"pss": sizes["Pss"], "rss": sizes["Rss"], "private": private}
 
