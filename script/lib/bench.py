@@ -235,11 +235,10 @@ PHASES = {
     "container-end": "build container gone",
     "export": "layers into the store",
     "image": "config, manifest, sync",
-    "clean-up": "build directory",
     "start": "new instance up",
     "ready": "it listens",
     "switch": "store, routes",
-    "rest": "what lies between, first answer",
+    "rest": "what lies between, the first answer",
 }
 
 
@@ -270,6 +269,8 @@ def measured_push(instance, source, version):
     result = {name: logged[name][1] for name in PHASES if name in logged}
     result["receive"] = logged["source"][0] - start
     result["answer"] = watcher.at - start
+    # It answers while the switch is still being reported.
+    result["switch"] = min(result["switch"], watcher.at - logged["switch"][0])
     result["rest"] = result["answer"] - sum(result[name] for name in PHASES if name in result)
     result["end"] = length
     # The old instance's end is no part of the next push.
@@ -364,7 +365,8 @@ def descendants(root):
 def memory(pid):
     """KiB of PSS, RSS and private memory."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-        sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+) kB", file.read(), re.M)}
+        found = re.findall(r"^(\w+):\s+(\d+) kB", file.read(), re.M)
+    sizes = {key: int(value) for key, value in found}
     private = sizes["Private_Clean"] + sizes["Private_Dirty"]
     return {"pss": sizes["Pss"], "rss": sizes["Rss"], "private": private}
 
@@ -375,12 +377,12 @@ def role(pid, instance, proxy):
         return "serve"
     if pid == proxy:
         return "proxy"
-    program = os.readlink(f"/proc/{pid}/exe")
-    if "staithe" not in os.path.basename(program):
-        return "app"
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        inside = len(re.search(r"^NSpid:(.*)$", file.read(), re.M)[1].split()) > 1
-    return "reaper" if inside else "monitor"
+        status = dict(re.findall(r"^(\w+):\s*(.*)$", file.read(), re.M))
+    # The reaper is the monitor's child, in a pid namespace of its own.
+    if status["Name"] != "staithe-monitor":
+        return "app"
+    return "reaper" if len(status["NSpid"].split()) > 1 else "monitor"
 
 
 def measure(instance):

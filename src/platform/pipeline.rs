@@ -162,8 +162,11 @@ impl Platform {
         }?;
         self.store.start_build(source.build.id)?;
         let product = self.build_image(source, output, cancel).await;
-        timed("clean-up", self.discard_tree(self.build_dir(source.build.id))).await;
-        self.release_product(source, product?, output, cancel).await
+        // Beside the deploy: on a busy disk, removing takes longer than a small build.
+        let clean_up = self.discard_tree(self.build_dir(source.build.id));
+        let deploy = async { self.release_product(source, product?, output, cancel).await };
+        let ((), released) = tokio::join!(timed("clean-up", clean_up), deploy);
+        released
     }
 
     async fn release_product(
