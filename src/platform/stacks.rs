@@ -131,7 +131,7 @@ impl Platform {
             work_dir: work.to_owned(),
             deadline: BOOTSTRAP_DEADLINE,
         };
-        let facts = bootstrap(recipe, variant, &tar, &options, |line| output.detail(line))
+        let facts = bootstrap(recipe, variant, &tar, &options, |line| show(output, line))
             .await
             .map_err(|error| {
                 Error::new(
@@ -279,6 +279,15 @@ impl Platform {
             Err(error) => tracing::warn!(error = report(&error), "cannot drop old releases"),
         }
         self.prune_logs(app.id).await;
+    }
+}
+
+/// Of the tools' output what says how far they are: hooks are printed as whole scripts, and what
+/// explains a failure is part of the error.
+fn show(output: &Output, line: &str) {
+    let progress = ["I: ", "W: ", "E: "].iter().any(|mark| line.starts_with(mark));
+    if progress && !line.starts_with("I: running --") {
+        output.detail(line);
     }
 }
 

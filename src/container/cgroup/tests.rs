@@ -67,12 +67,15 @@ fn oom_kills_are_read_from_both_versions() {
 #[test]
 fn v2_files_are_written_as_documented() {
     let dir = tempfile::tempdir().unwrap();
-    for file in ["cpu.max", "cpu.weight", "memory.high", "memory.max", "pids.max", "io.max"] {
+    let files =
+        ["cpu.max", "cpu.weight", "memory.high", "memory.low", "memory.max", "pids.max", "io.max"];
+    for file in files {
         fs::File::create(dir.path().join(file)).unwrap();
     }
     let limits = Limits {
         cpu_millis: Some(1500),
         memory_max: Some(1 << 20),
+        memory_low: Some(4096),
         io: vec![IoLimit { major: 8, minor: 1, write_bps: Some(7), ..IoLimit::default() }],
         ..Limits::default()
     };
@@ -84,6 +87,7 @@ fn v2_files_are_written_as_documented() {
     assert_eq!(value("cpu.weight"), "100");
     assert_eq!(value("memory.max"), "1048576");
     assert_eq!(value("memory.high"), "max");
+    assert_eq!(value("memory.low"), "4096");
     assert_eq!(value("pids.max"), "max");
     assert_eq!(value("io.max"), "8:1 rbps=max wbps=7 riops=max wiops=max");
 }
