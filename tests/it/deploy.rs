@@ -1,5 +1,6 @@
 //! From `git push` to the web, and everything that can go wrong on the way.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::support::{Repo, Staithe, eventually};
@@ -228,4 +229,62 @@ fn scaling_adds_and_removes_instances_without_touching_the_others() {
     assert_ne!(containers(), first);
     staithe.cli(&["ps:rebuild", "shop"]).succeeds().says("Building");
     staithe.get("shop", "/").is(200, "version 1");
+}
+
+#[test]
+fn websockets_go_through_and_survive_a_deploy_of_another_app() {
+    let staithe = Staithe::start();
+    Repo::of_fixture(&staithe, "websocket", "socket").push().succeeds();
+    let mut stream = std::net::TcpStream::connect(staithe.http()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let handshake = "GET / HTTP/1.1\r\nHost: socket.test\r\nConnection: Upgrade\r\n\
+                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    // The answer to the key that RFC 6455 section 1.3 works out.
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    let mut echo = || {
+        stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).unwrap();
+        let mut frame = [0; 4];
+        stream.read_exact(&mut frame).unwrap();
+        assert_eq!(&frame[2..], b"hi");
+    };
+    echo();
+    Repo::of_fixture(&staithe, "procfile-script", "shop").push().succeeds();
+    staithe.kill_daemon();
+    echo();
+    staithe.launch();
+    echo();
+}
+
+#[test]
+fn apps_reach_each_other_only_by_their_public_names() {
+    let staithe = Staithe::start();
+    Repo::of_fixture(&staithe, "procfile-script", "one").push().succeeds();
+    Repo::of_fixture(&staithe, "procfile-script", "two").push().succeeds();
+    let address = staithe.cli(&["enter", "two", "web.1", "hostname", "-i"]).succeeds().stdout;
+    let address = address.split_whitespace().next().unwrap().to_owned();
+    let connect = |host: &str, port: &str| {
+        let script = "exit !IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1], \
+                      Timeout => 3)";
+        staithe
+            .cli(&["enter", "one", "web.1", "perl", "-MIO::Socket::INET", "-e", script, host, port])
+            .code
+    };
+    assert_eq!(connect("127.0.0.1", "5000"), Some(0), "its own port");
+    assert_ne!(connect(&address, "5000"), Some(0), "an instance of another app at {address}");
+    // The host behind the gateway: its SSH server is not for apps.
+    let resolver =
+        staithe.cli(&["enter", "one", "web.1", "cat", "/etc/resolv.conf"]).succeeds().stdout;
+    let gateway = resolver.split_whitespace().last().unwrap();
+    assert_ne!(connect(gateway, "22"), Some(0));
+    assert_ne!(connect("169.254.169.254", "80"), Some(0), "the metadata service");
 }
