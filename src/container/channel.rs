@@ -22,7 +22,7 @@ pub(super) struct Channel {
 impl Channel {
     pub(super) fn new(id: &str, socket: OwnedFd) -> Result<Self, Error> {
         let watch = || {
-            handover::set_nonblocking(socket.as_fd())?;
+            crate::sys::fd::set_nonblocking(socket.as_fd())?;
             handover::watch(socket, Interest::READABLE)
         };
         let socket = watch().map_err(|source| Error::System {

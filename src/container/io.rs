@@ -81,7 +81,7 @@ impl Terminal {
     /// # Errors
     /// If the master cannot be made non-blocking or registered with the runtime.
     pub fn into_stream(self) -> io::Result<TerminalStream> {
-        handover::set_nonblocking(self.master.as_fd())?;
+        crate::sys::fd::set_nonblocking(self.master.as_fd())?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(TerminalStream { master: handover::watch(self.master, interest)? })
     }

@@ -131,7 +131,7 @@ fn open_log(job: &CreateJob, streams: &mut Streams) -> Result<Option<Outputs>, F
     let (out, err): (OwnedFd, OwnedFd) = (out.into(), err.into());
     // For the last look after the end, when somebody outside may still hold the other side.
     for fd in [&out, &err] {
-        handover::set_nonblocking(fd.as_fd()).step("make a pipe non-blocking")?;
+        crate::sys::fd::set_nonblocking(fd.as_fd()).step("make a pipe non-blocking")?;
     }
     Ok(Some(Outputs { log, out: Some(out), err: Some(err) }))
 }

@@ -75,17 +75,6 @@ pub fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?)
 }
 
-/// fcntl(F_SETFL): whether reads and writes wait, for all who share this open file.
-///
-/// # Errors
-/// Of the system call.
-pub fn set_nonblocking(file: BorrowedFd<'_>) -> io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
-    fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
 /// epoll(7) through tokio: a descriptor whose readiness can be awaited. The caller makes it
 /// non-blocking if it reads or writes.
 ///
