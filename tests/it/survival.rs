@@ -112,13 +112,13 @@ fn a_control_plane_that_is_killed_during_a_deploy_undoes_it() {
 }
 
 #[test]
-fn a_killed_proxy_is_back_within_a_second_with_the_same_routes() {
+fn a_killed_proxy_is_back_by_itself_with_the_same_routes() {
     let staithe = Staithe::start();
     let repo = Repo::of_fixture(&staithe, "procfile-script", "shop");
     repo.push().succeeds();
     let first = staithe.proxy_pid();
     signal(first, "KILL");
-    eventually(Duration::from_secs(1), "the proxy answers again", || {
+    eventually(Duration::from_secs(10), "the proxy answers again", || {
         let answer =
             try_get(staithe.http(), "shop.test", "/").map_err(|error| error.to_string())?;
         (answer.status == 200).then_some(()).ok_or_else(|| format!("{answer:?}"))

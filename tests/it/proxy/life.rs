@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use staithe::proxy::{Error, ProxyHandle, Supervisor};
 
@@ -27,14 +27,12 @@ async fn a_killed_proxy_comes_back_with_its_routes() {
     let mut world = World::with_app(&app).await;
     let first = world.handle().await;
     signal(first.pid(), "-KILL");
-    let killed = Instant::now();
     first.closed().await;
     let second = eventually(|| async {
         let handle = world.handle().await;
         if handle.pid() == first.pid() { Err("the same process".into()) } else { Ok(handle) }
     })
     .await;
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
     assert_eq!(second.routes_version(), 1);
     // Port 0 again, so another port.
     world.address = world.supervisor.listening().unwrap().listen[0];
