@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use crate::support::staithe::{Finished, tail};
 use crate::support::{Repo, Staithe, eventually};
 
@@ -23,6 +25,8 @@ const POWER_OFF: Duration = Duration::from_secs(120);
 /// No cgroup v1; the mitigations cost time and protect nobody here.
 const KERNEL_LINE: &str =
     "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off cgroup_no_v1=all";
+/// How often a line damaged on its way is sent; one in hundreds is.
+const SENDS: usize = 10;
 /// Lines that the machine may be ahead of the test.
 const LINES: usize = 10_000;
 
@@ -95,21 +99,36 @@ impl Machine {
 
     /// As `poweroff` does it.
     pub(crate) fn power_off(&mut self) {
+        self.send("power-off");
         let mut running = self.running.take().expect("the machine is on");
-        writeln!(running.commands, "power-off").unwrap();
         eventually(POWER_OFF, "the machine is off", || {
             running.qemu.try_wait().unwrap().ok_or_else(|| "still on".to_owned())
         });
     }
 
-    /// Runs a shell command on the machine.
+    /// Runs a shell command on the machine, once.
     pub(crate) fn run(&mut self, command: &str) -> Finished {
         assert!(!command.contains('\n'), "one line: {command}");
+        let mut ask = command;
+        for _ in 0..SENDS {
+            self.send(ask);
+            let (stdout, marker) = self.read_to_marker(command, COMMAND, "");
+            let Some((code, sum)) = marker.split_once(' ') else { continue };
+            let code = code.parse().ok().filter(|_| checksum(&stdout) == sum);
+            if code.is_some() {
+                return Finished { what: command.to_owned(), code, stdout, stderr: String::new() };
+            }
+            // It has run: only what it printed is asked for again.
+            ask = "resend";
+        }
+        panic!("{command}: the line to the machine is too bad");
+    }
+
+    /// Sends a line with its checksum: the guest runs nothing that was damaged on the way.
+    fn send(&mut self, command: &str) {
         let running = self.running.as_mut().expect("the machine is on");
-        writeln!(running.commands, "{command}").unwrap();
-        let (stdout, code) = self.read_to_marker(command, COMMAND, "");
-        let code = Some(code.parse().unwrap());
-        Finished { what: command.to_owned(), code, stdout, stderr: String::new() }
+        let line = format!("{} {command}\n", checksum(command));
+        running.commands.write_all(line.as_bytes()).unwrap();
     }
 
     /// A command's `--format json` output.
@@ -176,6 +195,12 @@ impl Drop for Machine {
             self.cut_power();
         }
     }
+}
+
+/// What the guest's `sha256sum | cut -c1-16` says of `text`.
+fn checksum(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_lines(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
