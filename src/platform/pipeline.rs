@@ -349,7 +349,7 @@ impl Platform {
         if let Err(error) = self.runtime.kill(container).await {
             tracing::error!(container, error = report(&error), "cannot kill a build container");
         }
-        self.clean_up_build(container).await;
+        self.clean_up(container).await;
     }
 
     async fn start_build_container(
@@ -393,15 +393,10 @@ impl Platform {
         match started.await {
             Ok(()) => Ok(spec.id),
             Err(error) => {
-                self.clean_up_build(&spec.id).await;
+                self.clean_up(&spec.id).await;
                 Err(error)
             }
         }
-    }
-
-    /// As [`Platform::clean_up`]; the build directory is still needed.
-    async fn clean_up_build(&self, container: &str) {
-        self.clean_up(container).await;
     }
 
     async fn write_app_image(

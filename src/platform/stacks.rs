@@ -13,6 +13,8 @@ use crate::image::{ImageConfig, ImageSpec, Lease, TarOptions};
 use crate::store::StoredStack;
 use crate::support::report;
 
+/// How long packing one repository may take.
+const MAINTENANCE: Duration = Duration::from_secs(10 * 60);
 /// The stacks that can be made.
 const RECIPES: &[(&str, &str)] =
     &[("debian-13", include_str!("../../buildpacks/stacks/debian-13.toml"))];
@@ -232,7 +234,15 @@ impl Platform {
         for app in apps {
             let swept = self.repositories.sweep(&app.name).map_err(|error| report(&error));
             let packed = match self.repositories.maintain(&app.name) {
-                Ok(mut command) => command.status().await.map(drop).map_err(|e| e.to_string()),
+                Ok(mut command) => {
+                    match tokio::time::timeout(MAINTENANCE, command.status()).await {
+                        Ok(status) => status.map(drop).map_err(|error| error.to_string()),
+                        // Dropped, the command is killed; the next round tries again.
+                        Err(_) => {
+                            Err(format!("git gc took longer than {} s", MAINTENANCE.as_secs()))
+                        }
+                    }
+                }
                 Err(error) => Err(report(&error)),
             };
             if let Err(error) = swept.and(packed) {
