@@ -23,13 +23,15 @@ impl Platform {
         }
         *version += 1;
         let routes = self.store.apps()?.iter().map(|app| self.route(app)).collect::<Result<_>>()?;
-        self.proxy.set_routes(&RouteTable { version: *version, routes }).await?;
+        self.proxy
+            .set_routes(&RouteTable { version: *version, routes, ..RouteTable::default() })
+            .await?;
         Ok(())
     }
 
     fn route(&self, app: &App) -> Result<Route> {
         let domains = self.domains_of(app)?;
-        Ok(Route { app: app.name.clone(), domains, state: self.route_state(app)? })
+        Ok(Route::web(app.name.clone(), domains, self.route_state(app)?))
     }
 
     fn route_state(&self, app: &App) -> Result<RouteState> {

@@ -53,5 +53,8 @@ pub use control::ProxyHandle;
 pub use error::Error;
 pub use process::main;
 pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
-pub use routes::{Route, RouteState, RouteTable};
+pub use routes::{
+    AccessLogFormat, Binding, Challenge, CustomPage, ExtraListener, Hsts, ListenerName,
+    PageOccasion, Route, RouteSettings, RouteState, RouteTable,
+};
 pub use supervisor::{Supervisor, SupervisorSpec};

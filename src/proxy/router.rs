@@ -63,8 +63,8 @@ impl Router {
             };
             let state = router.compile_state(&route.state, known, cores);
             let target = Arc::new(Target { app: route.app.clone(), counters, state });
-            for domain in &route.domains {
-                router.add(domain, &target)?;
+            for binding in &route.bindings {
+                router.add(&binding.domain, &target)?;
             }
         }
         Ok(router)
@@ -192,15 +192,15 @@ mod tests {
     use super::*;
 
     fn table(version: u64, routes: &[(&str, &[&str], &[&str])]) -> RouteTable {
-        let route = |(app, domains, upstreams): &(&str, &[&str], &[&str])| Route {
-            app: app.parse().unwrap(),
-            domains: domains.iter().map(|domain| domain.parse().unwrap()).collect(),
-            state: RouteState::Live {
+        let route = |(app, domains, upstreams): &(&str, &[&str], &[&str])| {
+            let state = RouteState::Live {
                 release: ReleaseVersion(1),
                 upstreams: upstreams.iter().map(|address| address.parse().unwrap()).collect(),
-            },
+            };
+            let domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
+            Route::web(app.parse().unwrap(), domains, state)
         };
-        RouteTable { version, routes: routes.iter().map(route).collect() }
+        RouteTable { version, routes: routes.iter().map(route).collect(), ..RouteTable::default() }
     }
 
     fn app_of(router: &Router, host: &str) -> Option<String> {

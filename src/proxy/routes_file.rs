@@ -59,10 +59,9 @@ mod tests {
     fn a_table_comes_back_as_it_was_kept() {
         let directory = tempfile::tempdir().unwrap();
         let file = RoutesFile::in_directory(directory.path());
-        let state = |state| Route {
-            app: "shop".parse().unwrap(),
-            domains: vec!["shop.example.com".parse().unwrap()],
-            state,
+        let state = |state| {
+            let domains = vec!["shop.example.com".parse().unwrap()];
+            Route::web("shop".parse().unwrap(), domains, state)
         };
         let upstreams = vec!["10.1.2.3:5000".parse().unwrap(), "[fd00::1]:5000".parse().unwrap()];
         let routes = [
@@ -71,7 +70,8 @@ mod tests {
             RouteState::Crashed { reason: "exit 1".into() },
             RouteState::Deploying,
         ];
-        let table = RouteTable { version: 9, routes: routes.map(state).to_vec() };
+        let table =
+            RouteTable { version: 9, routes: routes.map(state).to_vec(), ..RouteTable::default() };
         file.save(&table).unwrap();
         assert_eq!(file.load().unwrap(), table);
     }

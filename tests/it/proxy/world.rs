@@ -54,14 +54,14 @@ impl World {
     }
 
     pub(super) fn table(&self, routes: &[(&str, RouteState)]) -> RouteTable {
-        let route = |(domain, state): &(&str, RouteState)| Route {
-            app: domain.split('.').next().unwrap().parse().unwrap(),
-            domains: vec![domain.parse().unwrap()],
-            state: state.clone(),
+        let route = |(domain, state): &(&str, RouteState)| {
+            let app = domain.split('.').next().unwrap().parse().unwrap();
+            Route::web(app, vec![domain.parse().unwrap()], state.clone())
         };
         RouteTable {
             version: self.version.fetch_add(1, Ordering::SeqCst) + 1,
             routes: routes.iter().map(route).collect(),
+            ..RouteTable::default()
         }
     }
 
