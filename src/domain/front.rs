@@ -297,13 +297,38 @@ pub struct FrontSettings {
     pub pages: BTreeMap<PageOccasion, PageId>,
 }
 
-/// A path of a domain that leads to an app (`routes:add`), whoever has the domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathRoute {
+/// A domain, and a path of it: `example.org/api`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteAddress {
     /// The domain.
     pub domain: Hostname,
-    /// The path.
+    /// The path; `/` for all of the domain.
     pub path: PathPrefix,
+}
+
+impl FromStr for RouteAddress {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (domain, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let path = if path.is_empty() { PathPrefix::root() } else { path.parse()? };
+        Ok(Self { domain: domain.parse()?, path })
+    }
+}
+
+impl fmt::Display for RouteAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.domain, self.path)
+    }
+}
+
+text_serde!(RouteAddress);
+
+/// What leads to an app beside its domains (`routes:add`), whoever has the domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRoute {
+    /// Where it is found.
+    pub address: RouteAddress,
     /// Which of the app's processes answers.
     pub process_type: ProcessType,
     /// Whether the app sees paths without the prefix.
@@ -321,6 +346,17 @@ mod tests {
         assert_eq!(prefix("/").unwrap(), "/");
         for bad in ["", "api", "//", "/a//b", "/a/../b", "/a%2fb", "/a?b", "/a b"] {
             prefix(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_route_is_a_domain_and_a_path() {
+        let route = |text: &str| text.parse::<RouteAddress>().map(|route| route.to_string());
+        assert_eq!(route("Example.org/api/v1/").unwrap(), "example.org/api/v1");
+        assert_eq!(route("example.org").unwrap(), "example.org/");
+        assert_eq!(route("*.example.org/").unwrap(), "*.example.org/");
+        for bad in ["", "/api", "http://example.org/api", "example.org//", "example.org/.."] {
+            route(bad).unwrap_err();
         }
     }
 

@@ -29,7 +29,7 @@ pub use config::{ConfigVars, EnvKey, Secret};
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
-    PathRoute, Scheme, UpstreamProtocol,
+    PathRoute, RouteAddress, Scheme, UpstreamProtocol,
 };
 pub use hostname::Hostname;
 pub use invalid::Invalid;
