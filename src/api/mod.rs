@@ -19,6 +19,7 @@ mod domains;
 mod edge;
 mod error;
 mod events;
+mod front;
 mod extract;
 mod logs;
 mod processes;
