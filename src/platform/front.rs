@@ -10,7 +10,7 @@ impl Platform {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn proxy(&self, name: Option<&AppName>) -> Result<ProxyReport> {
+    pub async fn proxy_properties(&self, name: Option<&AppName>) -> Result<ProxyReport> {
         let global = self.store.global_proxy()?;
         let front = match name {
             Some(name) => self.store.front(self.find_app(name)?.id)?,
@@ -70,7 +70,7 @@ impl Platform {
                 self.change_front(actor, name, ("app.proxy", &message), edit).await?;
             }
         }
-        self.proxy(name).await
+        self.proxy_properties(name).await
     }
 
     /// A redirect to a host that is not the app's would lead visitors away.
@@ -105,7 +105,7 @@ impl Platform {
             Ok(())
         };
         self.change_front(actor, name, ("app.proxy", message), edit).await?;
-        self.proxy(Some(name)).await
+        self.proxy_properties(Some(name)).await
     }
 
     /// Whether the app is in maintenance.
