@@ -11,8 +11,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use crate::domain::Scheme;
+
 use super::access_log::{Entry, Text};
 use super::buffer::{Buffer, write_all};
+use super::client::Client;
 use super::core::{Core, Registration};
 use super::exchange;
 use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, push_decimal};
@@ -50,8 +53,7 @@ pub(super) struct Connection<'s> {
     /// What the client sent and we did not deal with yet.
     pub(super) buffer: Buffer,
     pub(super) timer: &'s Timer,
-    client: &'s str,
-    port: u16,
+    pub(super) client: &'s Client,
 }
 
 /// A request on its way, and what is known of it for the log.
@@ -78,14 +80,17 @@ pub(super) struct Outcome {
 }
 
 /// Serves a client until its connection ends.
-pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, peer: SocketAddr, port: u16) {
+pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, client: Client) {
+    if client.listener.scheme == Scheme::Https {
+        // Nothing can be said to such a client before its handshake.
+        return;
+    }
     let _registration = Registration::new(Rc::clone(&core)).await;
-    let client = peer.ip().to_canonical().to_string();
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
     let (reader, writer) = stream.split();
     let buffer = Buffer::default();
     let mut connection =
-        Connection { core: &core, reader, writer, buffer, timer: &timer, client: &client, port };
+        Connection { core: &core, reader, writer, buffer, timer: &timer, client: &client };
     let next = connection.run().await;
     drop(connection);
     match next {
@@ -186,9 +191,9 @@ impl Connection<'_> {
         let id = self.core.ids.next();
         let mut head = self.core.take_scratch();
         let forwarding = Forwarding {
-            client: self.client,
-            proto: "http",
-            port: self.port,
+            client: self.client.text(),
+            proto: self.client.listener.scheme.as_str(),
+            port: self.client.listener.address.port(),
             request_id: std::str::from_utf8(&id).unwrap_or_default(),
             start_ms: started_ms,
         };
@@ -220,7 +225,7 @@ impl Connection<'_> {
                 request_id: id,
                 app: None,
                 release: None,
-                client: self.client,
+                client: self.client.text(),
                 method: Text(b""),
                 host: Text(b""),
                 target: Text(b""),
@@ -296,7 +301,7 @@ impl Connection<'_> {
             request_id: passage.id(),
             app: target.map(|target| target.app.as_str()),
             release,
-            client: self.client,
+            client: self.client.text(),
             method: Text(&passage.head[request.method_name.clone()]),
             host: Text(request.host.as_str().as_bytes()),
             target: Text(&passage.head[request.target.clone()]),

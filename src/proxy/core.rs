@@ -16,8 +16,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
+use super::client::Client;
 use super::clock::{Clock, RequestIds};
 use super::http::host::FoldedHost;
+use super::listen::Listener;
 use super::page::Page;
 use super::router::{Router, Target, TargetState};
 use super::upstream::{OpenRequest, Pool};
@@ -204,7 +206,7 @@ impl Drop for Registration {
 /// If its runtime cannot be made.
 pub(super) fn run(
     core: Core,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(Listener, std::net::TcpListener)>,
     commands: mpsc::Receiver<CoreCommand>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
@@ -214,12 +216,12 @@ pub(super) fn run(
 
 async fn serve(
     core: Rc<Core>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(Listener, std::net::TcpListener)>,
     mut commands: mpsc::Receiver<CoreCommand>,
 ) -> io::Result<()> {
-    for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(accept(Rc::clone(&core), listener));
+    for (listener, socket) in listeners {
+        let socket = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
     }
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
         tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
@@ -269,22 +271,22 @@ async fn all_ended(core: &Core) {
 }
 
 /// Takes connections until the process is about to end; those the kernel has taken by then too.
-async fn accept(core: Rc<Core>, listener: TcpListener) {
+async fn accept(core: Rc<Core>, listener: Rc<Listener>, socket: TcpListener) {
     let registration = Registration::new(Rc::clone(&core)).await;
     // A listener is registered to be woken, and is no client.
     core.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    let port = listener.local_addr().map_or(0, |address| address.port());
     loop {
         wait_for_room(&core).await;
-        match next_connection(&core, &listener).await {
+        match next_connection(&core, &socket).await {
             None => break,
             Some(Ok((stream, peer))) => {
-                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, peer, port));
+                let client = Client::new(peer, Rc::clone(&listener));
+                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, client));
             }
             Some(Err(error)) => {
                 // The client may be gone already (ECONNABORTED); the rest is a shortage.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
-                    tracing::warn!(%error, port, "accept a connection");
+                    tracing::warn!(%error, listener = %listener.address, "accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -307,9 +309,9 @@ async fn wait_for_room(core: &Core) {
 
 async fn next_connection(
     core: &Core,
-    listener: &TcpListener,
+    socket: &TcpListener,
 ) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+    std::future::poll_fn(|cx| match socket.poll_accept(cx) {
         std::task::Poll::Pending if core.draining.get() => std::task::Poll::Ready(None),
         poll => poll.map(Some),
     })

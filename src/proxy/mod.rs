@@ -29,6 +29,7 @@ mod http;
 
 mod access_log;
 mod buffer;
+mod client;
 mod clock;
 mod page;
 mod router;
