@@ -28,9 +28,11 @@ mod routes;
 mod http;
 
 mod access_log;
+mod admission;
 mod buffer;
 mod clock;
 mod page;
+mod record;
 mod router;
 mod timer;
 mod upstream;
