@@ -28,10 +28,12 @@ mod routes;
 mod http;
 
 mod access_log;
+mod admission;
 mod buffer;
 mod client;
 mod clock;
 mod page;
+mod record;
 mod router;
 mod timer;
 mod upstream;
