@@ -28,6 +28,7 @@ mod routes;
 mod http;
 
 mod access_log;
+mod attempts;
 mod buffer;
 mod client;
 mod clock;
