@@ -29,6 +29,7 @@ mod http;
 
 mod access_log;
 mod admission;
+mod attempts;
 mod buffer;
 mod client;
 mod clock;
