@@ -75,6 +75,17 @@ create table settings (
     key text primary key,
     value text not null
 ) strict;
+", "
+alter table apps add column front text not null default '{}';
+create table routes (
+    domain text not null,
+    path text not null,
+    app integer not null references apps (id) on delete cascade,
+    process_type text not null,
+    strip integer not null,
+    primary key (domain, path)
+) strict;
+create index routes_by_app on routes (app);
 "];
 
 /// Brings the schema up to date, each step in a transaction of its own.
