@@ -18,12 +18,12 @@ use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
-use super::listen::{self, Bound};
+use super::listen::{self, Bound, Listener};
 use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
 use super::router::Router;
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
-use super::{Config, Error, ListenerFile, ProxyArgs, User};
+use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
@@ -50,7 +50,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     let run_dir = absolute(&args.run_dir)?;
     let directory = prepare_directory(&args.data_dir, config.user)?;
 
-    let bound = listen::bind(&config.http_listen, cores)?;
+    let bound = listen::bind(&Listener::of_config(config), cores)?;
     let seam = bind_seam(&run_dir)?;
     // Before the privileges are gone: the run directory is not ours. Clients may connect from now
     // on; they are served in a moment.
@@ -106,7 +106,7 @@ fn run(
     let config = &shared.config;
     let log = config.access_log.then(|| LogWriter::start(Path::new("."), config)).transpose();
     let log = log.map_err(|source| Error::Start { what: "the access log", source })?;
-    let listening: Vec<_> = bound.iter().map(|bound| bound.address).collect();
+    let listening: Vec<_> = bound.iter().map(|bound| bound.listener.address).collect();
     let running = start_cores(shared, bound, log.as_ref())?;
     let routes = shared.routes.load().version;
     tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
@@ -210,8 +210,15 @@ fn bind_seam(run_dir: &Path) -> Result<UnixListener, Error> {
 
 fn write_listener_file(run_dir: &Path, bound: &[Bound]) -> Result<(), Error> {
     let path = run_dir.join(LISTENER_FILE_NAME);
-    let listen = bound.iter().map(|bound| bound.address).collect();
-    let file = ListenerFile { pid: std::process::id(), listen };
+    let named = |name| {
+        let listeners = bound.iter().map(|bound| bound.listener);
+        listeners.filter(move |listener| listener.name == name).map(|listener| listener.address)
+    };
+    let file = ListenerFile {
+        pid: std::process::id(),
+        listen: named(ListenerName::Http).collect(),
+        https: named(ListenerName::Https).collect(),
+    };
     let json = serde_json::to_vec(&file).map_err(io::Error::other);
     json.and_then(|json| atomic_file::write_volatile(&path, &json, 0o644))
         .map_err(|source| Error::Prepare { path: path.clone(), source })
@@ -246,10 +253,14 @@ fn start_cores(
     log: Option<&LogWriter>,
 ) -> Result<Running, Error> {
     let (ended_tx, ended) = mpsc::channel(shared.cores);
-    let mut by_address: Vec<_> = bound.into_iter().map(|bound| bound.sockets.into_iter()).collect();
+    let mut remaining: Vec<_> =
+        bound.into_iter().map(|bound| (bound.listener, bound.sockets.into_iter())).collect();
     let mut commands = Vec::with_capacity(shared.cores);
     for index in 0..shared.cores {
-        let listeners = by_address.iter_mut().filter_map(Iterator::next).collect();
+        let listeners = remaining
+            .iter_mut()
+            .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
+            .collect();
         let sender = log.map(|log| log.sender.clone());
         let dropped = Arc::clone(&shared.log_dropped);
         let (shared, ended) = (Arc::clone(shared), ended_tx.clone());

@@ -36,7 +36,8 @@ impl World {
         let directory = Directory(tempfile::tempdir().unwrap());
         let run_dir = directory.0.path().join("run");
         std::fs::create_dir(&run_dir).unwrap();
-        let config = Config { http_listen: vec!["127.0.0.1:0".parse().unwrap()], ..config };
+        let any = vec!["127.0.0.1:0".parse().unwrap()];
+        let config = Config { http_listen: any.clone(), https_listen: any, ..config };
         let spec = SupervisorSpec {
             program: PathBuf::from(env!("CARGO_BIN_EXE_staithe")),
             run_dir,
