@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use crate::domain::Scheme;
@@ -22,7 +21,9 @@ use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, pu
 use super::http::scan::HeadScan;
 use super::page::{Page, Rendered};
 use super::router::{Counted, Target, TargetState};
+use super::stream::{Reader, Sink, Stream, Writer};
 use super::timer::Timer;
+use super::tls::{self, Accepted};
 
 /// How long a client may go on sending what nobody reads after it was answered. Closing at once
 /// would make its kernel throw away the answer (RFC 9112 §9.6).
@@ -48,8 +49,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Connection<'s> {
     pub(super) core: &'s Core,
-    pub(super) reader: ReadHalf<'s>,
-    pub(super) writer: WriteHalf<'s>,
+    pub(super) reader: Reader<'s>,
+    pub(super) writer: Writer<'s>,
     /// What the client sent and we did not deal with yet.
     pub(super) buffer: Buffer,
     pub(super) timer: &'s Timer,
@@ -80,38 +81,72 @@ pub(super) struct Outcome {
 }
 
 /// Serves a client until its connection ends.
-pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, client: Client) {
-    if client.listener.scheme == Scheme::Https {
-        // Nothing can be said to such a client before its handshake.
-        return;
-    }
+///
+/// An idle connection costs what this future takes, so everything beyond the wait for a request is
+/// in boxes of its own.
+pub(super) async fn serve(core: Rc<Core>, stream: TcpStream, client: Client) {
     let _registration = Registration::new(Rc::clone(&core)).await;
+    match client.listener.scheme {
+        Scheme::Http => serve_http1(&core, Stream::Plain(stream), &client).await,
+        Scheme::Https => Box::pin(serve_https(core, stream, client)).await,
+    }
+}
+
+async fn serve_https(core: Rc<Core>, stream: TcpStream, client: Client) {
+    let deadline = core.shared.config.request_head_timeout_ms.into();
+    match Box::pin(tls::accept(&core.shared.tls, stream, deadline)).await {
+        Accepted::Secured { stream, session, http2: _ } => {
+            let client = client.secured(session);
+            serve_http1(&core, Stream::Tls(stream), &client).await;
+        }
+        Accepted::PlainHttp(stream) => refuse_plain(&core, Stream::Plain(stream), &client).await,
+        Accepted::Ended => {}
+    }
+}
+
+async fn serve_http1(core: &Core, mut stream: Stream, client: &Client) {
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
-    let (reader, writer) = stream.split();
-    let buffer = Buffer::default();
-    let mut connection =
-        Connection { core: &core, reader, writer, buffer, timer: &timer, client: &client };
-    let next = connection.run().await;
-    drop(connection);
+    let next = Connection::new(core, &mut stream, &timer, client).run().await;
+    finish(stream, next).await;
+}
+
+/// Answers a client that speaks HTTP to an HTTPS port. What it sent is not read: whatever it is, it
+/// came unprotected.
+async fn refuse_plain(core: &Core, mut stream: Stream, client: &Client) {
+    let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
+    let next = Connection::new(core, &mut stream, &timer, client).refuse(Page::PlainHttp).await;
+    finish(stream, next).await;
+}
+
+async fn finish(mut stream: Stream, next: Next) {
     match next {
-        Next::Request | Next::Close => {}
-        Next::Linger => linger(stream).await,
+        // So that the end can be told from a cut (RFC 8446 §6.1).
+        Next::Request | Next::Close => stream.close_now().await,
+        Next::Linger => Box::pin(linger(stream)).await,
         Next::Reset => {
             // Only affects how the close looks; the connection ends in any case.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     let discard = async {
         // Errors mean that the connection has ended, which is what is waited for.
-        let _ = stream.shutdown().await;
+        let (_, mut writer) = stream.split();
+        let _ = std::future::poll_fn(|cx| writer.poll_shutdown(cx)).await;
         let mut sink = [0; 4096];
-        while matches!(stream.read(&mut sink).await, Ok(length) if length > 0) {}
+        while matches!(stream.tcp().read(&mut sink).await, Ok(length) if length > 0) {}
     };
     // Past the deadline the client has had its chance.
     let _ = tokio::time::timeout(LINGER, discard).await;
+}
+
+impl<'s> Connection<'s> {
+    fn new(core: &'s Core, stream: &'s mut Stream, timer: &'s Timer, client: &'s Client) -> Self {
+        let (reader, writer) = stream.split();
+        Self { core, reader, writer, buffer: Buffer::default(), timer, client }
+    }
 }
 
 impl Connection<'_> {
@@ -120,9 +155,9 @@ impl Connection<'_> {
             let head_length = match self.next_head().await {
                 Ok(Some(head_length)) => head_length,
                 Ok(None) => return Next::Close,
-                Err(page) => return self.refuse(page).await,
+                Err(page) => return Box::pin(self.refuse(page)).await,
             };
-            match self.serve_request(head_length).await {
+            match Box::pin(self.serve_request(head_length)).await {
                 Next::Request => {}
                 next => return next,
             }
@@ -202,7 +237,10 @@ impl Connection<'_> {
             Ok(request) => {
                 self.buffer.consume(head_length);
                 let passage = Passage { request: &request, head: &head, started, started_ms };
-                exchange::forward(self, &passage).await
+                match self.client.may_ask_for(request.host.as_str(), &self.core.shared.tls) {
+                    true => exchange::forward(self, &passage).await,
+                    false => exchange::respond(self, &passage, None, Page::Misdirected).await,
+                }
             }
             Err(refusal) => self.refuse(Page::Refused(refusal)).await,
         };

@@ -19,6 +19,7 @@ use super::http::response::{self, Asked, BadResponse, Response};
 use super::http::scan::HeadScan;
 use super::page::Page;
 use super::router::Target;
+use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
@@ -104,7 +105,8 @@ impl Failure {
     }
 }
 
-async fn respond(
+/// Answers with a page of ours, and records that.
+pub(super) async fn respond(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
     target: Option<&Target>,
@@ -320,7 +322,7 @@ impl Ended<'_> {
 
 /// Client to instance.
 struct SendSide<'a, 'c, 'u> {
-    reader: &'a mut ReadHalf<'c>,
+    reader: &'a mut Reader<'c>,
     buffer: &'a mut Buffer,
     writer: &'a mut WriteHalf<'u>,
     progress: &'a Progress,
@@ -397,7 +399,7 @@ enum Sent {
 /// Instance to client.
 struct ReceiveSide<'a, 'c, 'u> {
     reader: &'a mut ReadHalf<'u>,
-    writer: &'a mut WriteHalf<'c>,
+    writer: &'a mut Writer<'c>,
     progress: &'a Progress,
     timer: &'a Timer,
     core: &'a Core,

@@ -33,7 +33,9 @@ mod client;
 mod clock;
 mod page;
 mod router;
+mod stream;
 mod timer;
+mod tls;
 mod upstream;
 
 mod connection;

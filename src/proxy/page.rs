@@ -27,6 +27,10 @@ pub(super) enum Page<'a> {
     RequestTimeout,
     /// The request's body is broken.
     BadBody,
+    /// Plain HTTP on an HTTPS port.
+    PlainHttp,
+    /// The host is not one of those that the connection was made for.
+    Misdirected,
     /// The request was refused before it had a destination.
     Refused(Refusal),
 }
@@ -159,6 +163,8 @@ impl Page<'_> {
                 "Its body breaks its own framing.",
                 "The program that sent it is at fault.",
             ),
+            Self::PlainHttp => plain_http_page(),
+            Self::Misdirected => misdirected_page(),
             Self::Refused(refusal) => refused_page(*refusal),
         }
     }
@@ -176,6 +182,22 @@ fn client_page(heading: Heading, message: &str, hint: &str) -> Content {
     let (status, code, title) = heading;
     let (message, hint) = (message.to_owned(), hint.to_owned());
     Content { status, code, fault: Fault::Client, title, message, hint, retry_after_s: None }
+}
+
+fn plain_http_page() -> Content {
+    client_page(
+        (400, "plain-http", "This port speaks HTTPS"),
+        "The request came without encryption.",
+        "Use https:// in the address.",
+    )
+}
+
+fn misdirected_page() -> Content {
+    client_page(
+        (421, "misdirected", "The request is on the wrong connection"),
+        "The connection was made for another name.",
+        "The program that sent it should connect anew.",
+    )
 }
 
 fn refused_page(refusal: Refusal) -> Content {
@@ -214,6 +236,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         408 => "Request Timeout",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
