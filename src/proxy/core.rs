@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::access_log::AccessLog;
 use super::client::Client;
 use super::clock::{Clock, RequestIds};
-use super::http::host::FoldedHost;
 use super::listen::Listener;
 use super::page::Page;
 use super::router::{Router, Target, TargetState};
@@ -95,11 +94,11 @@ pub(super) enum Lease {
     /// To an instance, on which it is counted from now on.
     Open { target: Arc<Target>, open: OpenRequest },
     /// Nowhere: the app's state.
-    Unavailable { target: Arc<Target> },
+    Unavailable { target: Arc<Target>, page: Page },
     /// Nowhere: every instance was tried.
     Exhausted,
-    /// No app has the host.
-    Unknown,
+    /// The route is gone.
+    Gone,
 }
 
 impl Core {
@@ -118,18 +117,21 @@ impl Core {
         }
     }
 
-    /// Looks the host up and opens a request on the best upstream not in `tried`. The lookup and the
-    /// count are one step for this core, on which `CoreCommand::Switched` relies.
-    pub(super) fn lease(&self, host: &FoldedHost, tried: &[SocketAddr]) -> Lease {
+    /// Opens a request on the best upstream not in `tried` of the route that `admitted` belongs to,
+    /// as it is in the table in force. The lookup and the count are one step for this core, on which
+    /// `CoreCommand::Switched` relies.
+    pub(super) fn lease(&self, admitted: &Arc<Target>, tried: &[SocketAddr]) -> Lease {
         let router = self.shared.routes.load();
-        let Some(target) = router.find(host.as_str()) else { return Lease::Unknown };
+        let Some(target) = router.successor(admitted) else { return Lease::Gone };
         let target = Arc::clone(target);
-        let chosen = match &target.state {
-            TargetState::Live { upstreams, .. } if !upstreams.is_empty() => {
-                self.pool.choose(upstreams, tried, self.index)
-            }
-            _ => return Lease::Unavailable { target },
+        if let Some(page) = target.page() {
+            return Lease::Unavailable { target, page };
+        }
+        let upstreams = match &target.state {
+            TargetState::Live { upstreams, .. } => upstreams,
+            _ => return Lease::Exhausted,
         };
+        let chosen = self.pool.choose(upstreams, tried, self.index);
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
             None => Lease::Exhausted,
@@ -153,18 +155,6 @@ impl Core {
         self.draining.set(true);
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
-        }
-    }
-}
-
-impl Target {
-    /// The page for an app that has no instance to ask.
-    pub(super) fn page(&self) -> Page<'_> {
-        let app = self.app.as_str();
-        match self.state {
-            TargetState::Stopped => Page::Stopped { app },
-            TargetState::Deploying => Page::Deploying { app },
-            TargetState::Crashed | TargetState::Live { .. } => Page::Crashed { app },
         }
     }
 }

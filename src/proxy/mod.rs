@@ -28,10 +28,13 @@ mod routes;
 mod http;
 
 mod access_log;
+mod admission;
+mod attempts;
 mod buffer;
 mod client;
 mod clock;
 mod page;
+mod record;
 mod router;
 mod stream;
 mod timer;
