@@ -204,9 +204,13 @@ impl Platform {
             return Ok(Vec::new());
         }
         let listening = self.proxy.listening().ok();
-        let standard = |scheme: Scheme| match scheme {
-            Scheme::Http => listening.as_ref()?.listen.first().map(SocketAddr::port),
-            Scheme::Https => None,
+        let standard = |scheme: Scheme| {
+            let listening = listening.as_ref()?;
+            let addresses = match scheme {
+                Scheme::Http => &listening.listen,
+                Scheme::Https => &listening.https,
+            };
+            addresses.first().map(SocketAddr::port)
         };
         let mut urls = Vec::new();
         for domain in &door.domains {
