@@ -33,8 +33,11 @@ mod buffer;
 mod client;
 mod clock;
 mod page;
+mod page_files;
+mod path;
 mod record;
 mod router;
+mod settings;
 mod timer;
 mod upstream;
 

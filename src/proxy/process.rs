@@ -19,8 +19,9 @@ use crate::sys;
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
 use super::listen::{self, Bound, Listener};
+use super::page_files::{self, PageFiles};
 use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
-use super::router::Router;
+use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
 use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
@@ -61,12 +62,16 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     };
     let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
+    let pages = PageFiles::open(&args.data_dir)
+        .map_err(prepare(&args.data_dir.join(page_files::DIRECTORY)))?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
     let routes_file = RoutesFile::in_directory(Path::new("."));
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores)),
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, config, cores, &pages)),
+        pages,
+        https_port: https_port(&bound),
         config: config.clone(),
         cores,
         max_connections,
@@ -81,13 +86,21 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
 }
 
 /// The routes of the process before.
-fn kept_routes(file: &RoutesFile, cores: usize) -> Router {
+fn kept_routes(file: &RoutesFile, config: &Config, cores: usize, pages: &PageFiles) -> Router {
     let table = file.load_or_empty();
-    Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
+    let previous = &Router::default();
+    let ground = Ground { config, cores, pages, previous, retired: &[] };
+    Router::compile(&table, &ground).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");
         Router::default()
     })
+}
+
+/// Where plain HTTP is redirected to.
+fn https_port(bound: &[Bound]) -> Option<u16> {
+    let https = bound.iter().find(|bound| bound.listener.name == ListenerName::Https);
+    https.map(|bound| bound.listener.address.port())
 }
 
 /// Who may use the seam, and what it writes.
