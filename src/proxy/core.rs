@@ -22,6 +22,7 @@ use super::listen::Listener;
 use super::page::Page;
 use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
+use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool};
 use super::{Config, connection};
 
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
+    pub(super) tls: Tls,
 }
 
 /// What the control thread tells a core.

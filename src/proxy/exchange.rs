@@ -1,7 +1,7 @@
 //! One request and its answer: to an instance, back, and what happens when either side fails.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Config;
 use super::admission::Answer;
+use super::attempts::{Failure, MAX_ATTEMPTS, MAX_INTERIM};
 use super::buffer::{Buffer, write_all};
 use super::connection::{BodyRead, Connection, Next, Passage};
 use super::core::{Core, Lease};
@@ -22,15 +23,10 @@ use super::http::scan::HeadScan;
 use super::page::Page;
 use super::record::{CLIENT_LEFT, Outcome};
 use super::router::Target;
+use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
-
-/// Connections tried for one request: a stale one from the pool, and two instances that refuse.
-const MAX_ATTEMPTS: usize = 3;
-
-/// Interim answers (1xx) passed on for one request; an app that sends more is broken.
-const MAX_INTERIM: usize = 32;
 
 /// Forwards a request that was admitted to `admitted`, answers it, and records how that went.
 pub(super) async fn forward(
@@ -64,53 +60,30 @@ pub(super) async fn forward(
                 Attempt::Ended(next) => return next,
                 Attempt::Stale => {
                     reuse = Reuse::Never;
-                    failure = Some(Failure { target, address, kind: FailureKind::Closed });
+                    failure = Some(Failure::closed(target, address));
                 }
             },
         }
     }
     match failure {
-        Some(failure) => failure.answer(connection, passage).await,
+        Some(failure) => answer_failure(connection, passage, &failure).await,
         // Every attempt sets it; without instances there would have been a page above.
         None => respond(connection, passage, None, &Answer::Page(Page::UnknownHost)).await,
     }
 }
 
-/// An attempt that left the client without an answer.
-struct Failure {
-    target: Arc<Target>,
-    address: SocketAddr,
-    kind: FailureKind,
-}
-
-enum FailureKind {
-    Unreachable,
-    ConnectTimeout,
-    Closed,
-}
-
-impl Failure {
-    fn connect(target: Arc<Target>, address: SocketAddr, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
-            _ => FailureKind::Unreachable,
-        };
-        Self { target, address, kind }
-    }
-
-    async fn answer(&self, connection: &mut Connection<'_>, passage: &Passage<'_>) -> Next {
-        let page = Answer::Page(match self.kind {
-            FailureKind::Unreachable => Page::Unreachable,
-            FailureKind::ConnectTimeout => Page::Timeout,
-            FailureKind::Closed => Page::Closed,
-        });
-        let body_read = BodyRead::of(passage.request);
-        let target = Some(&*self.target);
-        let (next, outcome) = connection.respond(passage, target, &page, body_read).await;
-        let outcome = Outcome { upstream: Some(self.address), ..outcome };
-        connection.record(passage, Some(&self.target), &outcome);
-        next
-    }
+/// Answers with what the last attempt met.
+async fn answer_failure(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    failure: &Failure,
+) -> Next {
+    let body_read = BodyRead::of(passage.request);
+    let (target, page) = (Some(&*failure.target), Answer::Page(failure.page()));
+    let (next, outcome) = connection.respond(passage, target, &page, body_read).await;
+    let outcome = Outcome { upstream: Some(failure.address), ..outcome };
+    connection.record(passage, Some(&failure.target), &outcome);
+    next
 }
 
 /// Answers a request of which nothing was forwarded.
@@ -332,7 +305,7 @@ impl Ended<'_> {
 
 /// Client to instance.
 struct SendSide<'a, 'c, 'u> {
-    reader: &'a mut ReadHalf<'c>,
+    reader: &'a mut Reader<'c>,
     buffer: &'a mut Buffer,
     writer: &'a mut WriteHalf<'u>,
     progress: &'a Progress,
@@ -409,7 +382,7 @@ enum Sent {
 /// Instance to client.
 struct ReceiveSide<'a, 'c, 'u> {
     reader: &'a mut ReadHalf<'u>,
-    writer: &'a mut WriteHalf<'c>,
+    writer: &'a mut Writer<'c>,
     progress: &'a Progress,
     timer: &'a Timer,
     core: &'a Core,

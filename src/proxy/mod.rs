@@ -29,6 +29,7 @@ mod http;
 
 mod access_log;
 mod admission;
+mod attempts;
 mod buffer;
 mod client;
 mod clock;
@@ -38,7 +39,9 @@ mod path;
 mod record;
 mod router;
 mod settings;
+mod stream;
 mod timer;
+mod tls;
 mod upstream;
 
 mod connection;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::sys;
 
 /// The directory's name in the data directory.
-pub(super) const DIRECTORY: &str = "pages";
+const DIRECTORY: &str = "pages";
 
 /// The longest page.
 const MAX_PAGE: u64 = 64 * 1024;

@@ -19,16 +19,20 @@ use crate::sys;
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
 use super::listen::{self, Bound, Listener};
-use super::page_files::{self, PageFiles};
+use super::page_files::PageFiles;
 use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
 use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
+use super::tls::{CertificateFiles, Tls};
 use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
 const DIRECTORY: &str = "proxy";
+
+/// The directory of certificates in the data directory.
+const CERTIFICATES: &str = "certificates";
 
 /// Descriptors that are not connections: listeners, runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
@@ -60,17 +64,20 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Prepare { path, source }
     };
+    let certificates = CertificateFiles::open(&absolute(&args.data_dir)?.join(CERTIFICATES));
+    let pages = PageFiles::open(&absolute(&args.data_dir)?).map_err(prepare(&args.data_dir))?;
     let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
-    let pages = PageFiles::open(&args.data_dir)
-        .map_err(prepare(&args.data_dir.join(page_files::DIRECTORY)))?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
     let routes_file = RoutesFile::in_directory(Path::new("."));
+    let tls = Tls::new(certificates);
+    let tls = tls.map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, config, cores, &pages)),
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, config, cores, (&pages, &tls))),
         pages,
+        tls,
         https_port: https_port(&bound),
         config: config.clone(),
         cores,
@@ -86,8 +93,14 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
 }
 
 /// The routes of the process before.
-fn kept_routes(file: &RoutesFile, config: &Config, cores: usize, pages: &PageFiles) -> Router {
+fn kept_routes(
+    file: &RoutesFile,
+    config: &Config,
+    cores: usize,
+    (pages, tls): (&PageFiles, &Tls),
+) -> Router {
     let table = file.load_or_empty();
+    tls.set_table(&table);
     let previous = &Router::default();
     let ground = Ground { config, cores, pages, previous, retired: &[] };
     Router::compile(&table, &ground).unwrap_or_else(|error| {

@@ -161,6 +161,8 @@ impl Seam {
             retired: &retired,
         };
         let router = Router::compile(&table, &ground)?;
+        // First, so that no name is found that has no certificate yet.
+        self.shared.tls.set_table(&table);
         let file = self.routes_file.clone();
         let version = table.version;
         let saved = tokio::task::spawn_blocking(move || file.save(&table)).await;
