@@ -7,7 +7,7 @@ use super::context::{AppArg, Context};
 use super::exit::Failure;
 use super::output::{Format, FormatArg, Table};
 use crate::domain::{AppName, PathRoute, ProcessType, RouteAddress};
-use crate::wire::{NewRoute, RouteRemoval, RouteReport};
+use crate::wire::{NewRoute, ProcessReport, RouteRemoval, RouteReport};
 
 /// `routes:<verb>`.
 #[derive(Debug, Subcommand)]
@@ -71,8 +71,16 @@ async fn add(context: &mut Context, args: Add) -> Result<(), Failure> {
     let path = format!("/apps/{app}/routes");
     let route = PathRoute { address, process_type, strip };
     let new = NewRoute { route, force: context.force };
+    let process_type = new.route.process_type.clone();
     let _: Vec<RouteReport> = context.client.send(Method::POST, &path, &new).await?;
-    Ok(())
+    let processes: ProcessReport = context.client.get(&format!("/apps/{app}/processes")).await?;
+    let scale = processes.scale.iter().find(|(known, _)| *known == process_type);
+    match scale {
+        Some((_, 0)) => context.out.progress(&format!(
+            " !     no `{process_type}` runs yet: staithe ps:scale {app} {process_type}=1"
+        )),
+        _ => Ok(()),
+    }
 }
 
 async fn remove(context: &mut Context, args: Remove) -> Result<(), Failure> {
