@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -14,6 +15,7 @@ use super::buffer::{Buffer, write_all};
 use super::client::Client;
 use super::core::{Core, Registration};
 use super::exchange;
+use super::h2;
 use super::http::Version;
 use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, push_decimal};
 use super::http::scan::HeadScan;
@@ -36,6 +38,8 @@ pub(super) enum Next {
     Close,
     /// It ends, though the client may still be sending.
     Linger,
+    /// With everything anew: the client speaks HTTP/2 (RFC 9113 §3.3).
+    Http2,
     /// It ends visibly broken: the end of the connection would look like the end of the answer.
     Reset,
 }
@@ -76,10 +80,13 @@ pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, client: Client)
     let timer = &timer;
     let mut connection = Connection { core: &core, reader, writer, buffer, timer, client: &client };
     let next = connection.run().await;
+    let early = Bytes::copy_from_slice(connection.buffer.data());
     drop(connection);
     match next {
         Next::Request | Next::Close => {}
         Next::Linger => linger(stream).await,
+        // In a box: most connections never need its room.
+        Next::Http2 => Box::pin(h2::serve(core, stream, early, client)).await,
         Next::Reset => {
             // Only affects how the close looks; the connection ends in any case.
             let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -100,12 +107,16 @@ async fn linger(mut stream: TcpStream) {
 
 impl Connection<'_> {
     async fn run(&mut self) -> Next {
+        let mut is_first = true;
         loop {
             let head_length = match self.next_head().await {
                 Ok(Some(head_length)) => head_length,
                 Ok(None) => return Next::Close,
                 Err(page) => return self.refuse(page).await,
             };
+            if std::mem::replace(&mut is_first, false) && h2::is_preface(self.buffer.data()) {
+                return Next::Http2;
+            }
             match self.serve_request(head_length).await {
                 Next::Request => {}
                 next => return next,

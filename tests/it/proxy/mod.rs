@@ -1,6 +1,7 @@
 //! The proxy as a process: real sockets on both sides, real signals.
 
 mod bodies;
+mod h2;
 mod hops;
 mod life;
 mod pages;
