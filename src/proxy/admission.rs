@@ -85,6 +85,13 @@ pub(super) struct Rewritten {
 }
 
 impl Admission {
+    /// Of a request on a connection that was made for another name.
+    pub(super) fn misdirected() -> Self {
+        let answer = Answer::Page(Page::Misdirected);
+        let decision = Decision::Answer { answer, target: None };
+        Self { client: None, peer_trusted: false, decision }
+    }
+
     /// What the instance is told of the request's way; without the request's id and start.
     pub(super) fn forwarding<'a>(
         &'a self,

@@ -5,9 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::admission::{self, Admission, Answer, Arrival, Decision};
@@ -19,10 +18,12 @@ use super::h2;
 use super::http::Version;
 use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, push_decimal};
 use super::http::scan::HeadScan;
-use super::page::{Page, Reader, Rendered};
+use super::page::{self, Page, Rendered};
 use super::record::{self, Outcome, Protocol, Seen};
 use super::router::Target;
+use super::stream::{Reader, Sink, Stream, Writer};
 use super::timer::Timer;
+use super::tls::{self, Accepted};
 use crate::domain::Scheme;
 
 /// How long a client may go on sending what nobody reads after it was answered. Closing at once
@@ -48,8 +49,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Connection<'s> {
     pub(super) core: &'s Core,
-    pub(super) reader: ReadHalf<'s>,
-    pub(super) writer: WriteHalf<'s>,
+    pub(super) reader: Reader<'s>,
+    pub(super) writer: Writer<'s>,
     /// What the client sent and we did not deal with yet.
     pub(super) buffer: Buffer,
     pub(super) timer: &'s Timer,
@@ -68,41 +69,84 @@ pub(super) struct Passage<'r> {
 }
 
 /// Serves a client until its connection ends.
-pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, client: Client) {
-    if client.listener.scheme == Scheme::Https {
-        // Nothing can be said to such a client before its handshake.
-        return;
-    }
+///
+/// An idle connection costs what this future takes, so everything beyond the wait for a request is
+/// in boxes of its own.
+pub(super) async fn serve(core: Rc<Core>, stream: TcpStream, client: Client) {
     let _registration = Registration::new(Rc::clone(&core)).await;
+    match client.listener.scheme {
+        Scheme::Http => serve_http1(&core, Stream::Plain(stream), &client).await,
+        Scheme::Https => Box::pin(serve_https(core, stream, client)).await,
+    }
+}
+
+async fn serve_https(core: Rc<Core>, stream: TcpStream, client: Client) {
+    let deadline = core.shared.config.request_head_timeout_ms.into();
+    match Box::pin(tls::accept(&core.shared.tls, stream, deadline)).await {
+        Accepted::Secured { stream, session, http2 } => {
+            let (stream, client) = (Stream::Tls(stream), client.secured(session));
+            match http2 {
+                true => Box::pin(h2::serve(core, stream, Bytes::new(), client)).await,
+                false => serve_http1(&core, stream, &client).await,
+            }
+        }
+        Accepted::PlainHttp(stream) => refuse_plain(&core, Stream::Plain(stream), &client).await,
+        Accepted::Ended => {}
+    }
+}
+
+async fn serve_http1(core: &Rc<Core>, mut stream: Stream, client: &Client) {
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
-    let (reader, writer) = stream.split();
-    let buffer = Buffer::default();
-    let timer = &timer;
-    let mut connection = Connection { core: &core, reader, writer, buffer, timer, client: &client };
+    let mut connection = Connection::new(core, &mut stream, &timer, client);
     let next = connection.run().await;
-    let early = Bytes::copy_from_slice(connection.buffer.data());
+    if next == Next::Http2 {
+        let early = Bytes::copy_from_slice(connection.buffer.data());
+        drop(connection);
+        return Box::pin(h2::serve(Rc::clone(core), stream, early, client.clone())).await;
+    }
     drop(connection);
+    finish(stream, next).await;
+}
+
+/// Answers a client that speaks HTTP to an HTTPS port. What it sent is not read: whatever it is, it
+/// came unprotected.
+async fn refuse_plain(core: &Core, mut stream: Stream, client: &Client) {
+    let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
+    let next = Connection::new(core, &mut stream, &timer, client).refuse(Page::PlainHttp).await;
+    finish(stream, next).await;
+}
+
+async fn finish(mut stream: Stream, next: Next) {
     match next {
-        Next::Request | Next::Close => {}
-        Next::Linger => linger(stream).await,
-        // In a box: most connections never need its room.
-        Next::Http2 => Box::pin(h2::serve(core, stream, early, client)).await,
+        // So that the end can be told from a cut (RFC 8446 §6.1).
+        Next::Request | Next::Close => stream.close_now().await,
+        Next::Linger => Box::pin(linger(stream)).await,
+        // Goes on elsewhere.
+        Next::Http2 => {}
         Next::Reset => {
             // Only affects how the close looks; the connection ends in any case.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     let discard = async {
         // Errors mean that the connection has ended, which is what is waited for.
-        let _ = stream.shutdown().await;
+        let (_, mut writer) = stream.split();
+        let _ = std::future::poll_fn(|cx| writer.poll_shutdown(cx)).await;
         let mut sink = [0; 4096];
-        while matches!(stream.read(&mut sink).await, Ok(length) if length > 0) {}
+        while matches!(stream.tcp().read(&mut sink).await, Ok(length) if length > 0) {}
     };
     // Past the deadline the client has had its chance.
     let _ = tokio::time::timeout(LINGER, discard).await;
+}
+
+impl<'s> Connection<'s> {
+    fn new(core: &'s Core, stream: &'s mut Stream, timer: &'s Timer, client: &'s Client) -> Self {
+        let (reader, writer) = stream.split();
+        Self { core, reader, writer, buffer: Buffer::default(), timer, client }
+    }
 }
 
 impl Connection<'_> {
@@ -112,12 +156,14 @@ impl Connection<'_> {
             let head_length = match self.next_head().await {
                 Ok(Some(head_length)) => head_length,
                 Ok(None) => return Next::Close,
-                Err(page) => return self.refuse(page).await,
+                Err(page) => return Box::pin(self.refuse(page)).await,
             };
-            if std::mem::replace(&mut is_first, false) && h2::is_preface(self.buffer.data()) {
+            // Over TLS the handshake decides about the protocol (RFC 9113 §3.2).
+            let may_begin = std::mem::replace(&mut is_first, false) && self.client.session.is_none();
+            if may_begin && h2::is_preface(self.buffer.data()) {
                 return Next::Http2;
             }
-            match self.serve_request(head_length).await {
+            match Box::pin(self.serve_request(head_length)).await {
                 Next::Request => {}
                 next => return next,
             }
@@ -234,7 +280,10 @@ impl Connection<'_> {
             content_length: parsed.content_length(),
             claims: parsed.claims(),
         };
-        let admission = admission::admit(self.core, &arrival, &asked);
+        let admission = match self.client.may_ask_for(asked.host.as_str(), &self.core.shared.tls) {
+            true => admission::admit(self.core, &arrival, &asked),
+            false => Admission::misdirected(),
+        };
         let id = self.core.ids.next();
         let forwarding = Forwarding {
             request_id: std::str::from_utf8(&id).unwrap_or_default(),
@@ -252,7 +301,7 @@ impl Connection<'_> {
         let id = std::str::from_utf8(&id).unwrap_or_default();
         // Sets the date of the answer.
         self.core.clock.now_ms();
-        let reader = Reader {
+        let reader = page::Reader {
             wants: Wants::Text,
             request_id: id,
             target: None,
@@ -275,7 +324,12 @@ impl Connection<'_> {
     ) -> (Next, Outcome) {
         let request = passage.request;
         let (wants, request_id) = (request.wants, passage.id());
-        let rendered = answer.render(&Reader { wants, request_id, target, scheme: Scheme::Http });
+        let rendered = answer.render(&page::Reader {
+            wants,
+            request_id,
+            target,
+            scheme: self.client.listener.scheme,
+        });
         let keep = request.keep_alive && body_read == BodyRead::Whole && !self.core.draining.get();
         let next = if keep { Next::Request } else { Next::Linger };
         let written = self.write_page(&rendered, request_id, request.method, next).await;
@@ -307,7 +361,7 @@ impl Connection<'_> {
                 Version::Http10 => Protocol::Http10,
                 Version::Http11 => Protocol::Http11,
             },
-            tls: None,
+            tls: self.client.session.as_ref().map(|session| session.version),
             method: &passage.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: passage.admission.asked_target().map_or(target_sent, str::as_bytes),

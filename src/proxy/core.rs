@@ -21,6 +21,7 @@ use super::clock::{Clock, RequestIds};
 use super::listen::Listener;
 use super::page::Page;
 use super::router::{Router, Target, TargetState};
+use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool};
 use super::{Config, connection};
 
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
+    pub(super) tls: Tls,
 }
 
 /// What the control thread tells a core.

@@ -23,6 +23,7 @@ use super::http::scan::HeadScan;
 use super::page::Page;
 use super::record::{CLIENT_LEFT, Outcome};
 use super::router::Target;
+use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
@@ -304,7 +305,7 @@ impl Ended<'_> {
 
 /// Client to instance.
 struct SendSide<'a, 'c, 'u> {
-    reader: &'a mut ReadHalf<'c>,
+    reader: &'a mut Reader<'c>,
     buffer: &'a mut Buffer,
     writer: &'a mut WriteHalf<'u>,
     progress: &'a Progress,
@@ -381,7 +382,7 @@ enum Sent {
 /// Instance to client.
 struct ReceiveSide<'a, 'c, 'u> {
     reader: &'a mut ReadHalf<'u>,
-    writer: &'a mut WriteHalf<'c>,
+    writer: &'a mut Writer<'c>,
     progress: &'a Progress,
     timer: &'a Timer,
     core: &'a Core,

@@ -36,7 +36,9 @@ mod clock;
 mod page;
 mod record;
 mod router;
+mod stream;
 mod timer;
+mod tls;
 mod upstream;
 
 mod connection;

@@ -41,6 +41,8 @@ pub(super) enum Page {
     BadBody,
     /// The request's body is longer than the app takes.
     BodyTooLarge,
+    /// Plain HTTP on an HTTPS port.
+    PlainHttp,
     /// The request was refused before it had a destination.
     Refused(Refusal),
 }
@@ -191,6 +193,7 @@ impl Page {
         match self {
             Self::UnknownHost
             | Self::Misdirected
+            | Self::PlainHttp
             | Self::Forbidden
             | Self::RequestTimeout
             | Self::BadBody
@@ -287,6 +290,11 @@ impl Page {
                 (421, "misdirected", "This request took a wrong turn"),
                 "This connection is not one for the name that was asked for.",
                 "Ask again: a new connection will do.",
+            ),
+            Self::PlainHttp => client_page(
+                (400, "plain-http", "This port speaks HTTPS"),
+                "The request came without encryption.",
+                "Use https:// in the address.",
             ),
             Self::Forbidden => client_page(
                 (403, "forbidden", "You may not come in from here"),

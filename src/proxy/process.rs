@@ -23,11 +23,15 @@ use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
 use super::router::Router;
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
+use super::tls::{CertificateFiles, Tls};
 use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
 const DIRECTORY: &str = "proxy";
+
+/// The directory of certificates in the data directory.
+const CERTIFICATES: &str = "certificates";
 
 /// Descriptors that are not connections: listeners, runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
@@ -59,14 +63,18 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Prepare { path, source }
     };
+    let certificates = CertificateFiles::open(&absolute(&args.data_dir)?.join(CERTIFICATES));
     let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
     let routes_file = RoutesFile::in_directory(Path::new("."));
+    let tls = Tls::new(certificates);
+    let tls = tls.map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores)),
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores, &tls)),
+        tls,
         config: config.clone(),
         cores,
         max_connections,
@@ -81,8 +89,9 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
 }
 
 /// The routes of the process before.
-fn kept_routes(file: &RoutesFile, cores: usize) -> Router {
+fn kept_routes(file: &RoutesFile, cores: usize, tls: &Tls) -> Router {
     let table = file.load_or_empty();
+    tls.set_table(&table);
     Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");

@@ -6,4 +6,5 @@ mod hops;
 mod life;
 mod pages;
 mod switch;
+mod tls;
 mod world;
