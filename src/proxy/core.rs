@@ -20,6 +20,7 @@ use super::client::Client;
 use super::clock::{Clock, RequestIds};
 use super::listen::Listener;
 use super::page::Page;
+use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
 use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool};
@@ -37,6 +38,10 @@ const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) routes: ArcSwap<Router>,
+    /// Pages of apps' own.
+    pub(super) pages: PageFiles,
+    /// Where redirects to HTTPS go; `None` if it is not spoken.
+    pub(super) https_port: Option<u16>,
     /// How many cores there are.
     pub(super) cores: usize,
     /// Client connections that one core takes at once.
