@@ -159,7 +159,8 @@ impl Connection<'_> {
                 Err(page) => return Box::pin(self.refuse(page)).await,
             };
             // Over TLS the handshake decides about the protocol (RFC 9113 §3.2).
-            let may_begin = std::mem::replace(&mut is_first, false) && self.client.session.is_none();
+            let may_begin =
+                std::mem::replace(&mut is_first, false) && self.client.session.is_none();
             if may_begin && h2::is_preface(self.buffer.data()) {
                 return Next::Http2;
             }
@@ -230,7 +231,8 @@ impl Connection<'_> {
         let started = Instant::now();
         let started_ms = self.core.clock.now_ms();
         let mut head = self.core.take_scratch();
-        let next = match self.admit(head_length, started_ms, &mut head) {
+        let read = &self.buffer.data()[..head_length];
+        let next = match admit(self.core, self.client, read, started_ms, &mut head) {
             Ok((request, admission)) => {
                 self.buffer.consume(head_length);
                 let passage = Passage {
@@ -253,45 +255,6 @@ impl Connection<'_> {
         };
         self.core.give_scratch(head);
         next
-    }
-
-    /// Reads the head, decides about the request and writes the head for the app.
-    fn admit(
-        &self,
-        head_length: usize,
-        start_ms: i64,
-        out: &mut Vec<u8>,
-    ) -> Result<(Request, Admission), Refusal> {
-        let mut storage = request::storage();
-        let parsed = request::read(&self.buffer.data()[..head_length], &mut storage)?;
-        let arrival = Arrival {
-            peer: self.client.address,
-            peer_text: self.client.text(),
-            listener: self.client.listener.name,
-            port: self.client.listener.address.port(),
-            scheme: self.client.listener.scheme,
-        };
-        let asked = admission::Asked {
-            method: parsed.method(),
-            host: parsed.host(),
-            authority: parsed.authority(),
-            target: parsed.target(),
-            head_length,
-            content_length: parsed.content_length(),
-            claims: parsed.claims(),
-        };
-        let admission = match self.client.may_ask_for(asked.host.as_str(), &self.core.shared.tls) {
-            true => admission::admit(self.core, &arrival, &asked),
-            false => Admission::misdirected(),
-        };
-        let id = self.core.ids.next();
-        let forwarding = Forwarding {
-            request_id: std::str::from_utf8(&id).unwrap_or_default(),
-            start_ms,
-            ..admission.forwarding(&arrival, &asked)
-        };
-        let request = parsed.write(&forwarding, out);
-        Ok((request, admission))
     }
 
     /// Answers bytes that are not a request, and gives up on the connection: where the next request
@@ -377,6 +340,49 @@ impl Passage<'_> {
         // Checked to be ASCII when it was read, or made by us.
         std::str::from_utf8(&self.head[self.request.id.clone()]).unwrap_or_default()
     }
+}
+
+/// Reads the head, decides about the request and writes the head for the app.
+///
+/// # Errors
+/// The refusal of what is no request.
+pub(super) fn admit(
+    core: &Core,
+    client: &Client,
+    head: &[u8],
+    start_ms: i64,
+    out: &mut Vec<u8>,
+) -> Result<(Request, Admission), Refusal> {
+    let mut storage = request::storage();
+    let parsed = request::read(head, &mut storage)?;
+    let arrival = Arrival {
+        peer: client.address,
+        peer_text: client.text(),
+        listener: client.listener.name,
+        port: client.listener.address.port(),
+        scheme: client.listener.scheme,
+    };
+    let asked = admission::Asked {
+        method: parsed.method(),
+        host: parsed.host(),
+        authority: parsed.authority(),
+        target: parsed.target(),
+        head_length: head.len(),
+        content_length: parsed.content_length(),
+        claims: parsed.claims(),
+    };
+    let admission = match client.may_ask_for(asked.host.as_str(), &core.shared.tls) {
+        true => admission::admit(core, &arrival, &asked),
+        false => Admission::misdirected(),
+    };
+    let id = core.ids.next();
+    let forwarding = Forwarding {
+        request_id: std::str::from_utf8(&id).unwrap_or_default(),
+        start_ms,
+        ..admission.forwarding(&arrival, &asked)
+    };
+    let request = parsed.write(&forwarding, out);
+    Ok((request, admission))
 }
 
 /// Whether a request's body is out of the way of the next request.

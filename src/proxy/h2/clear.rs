@@ -151,8 +151,9 @@ impl Answer for ClearAnswer<'_> {
         };
         let mut text = Vec::new();
         message::response_text(&parts, &mut text);
-        let asked = |date| Asked { date, ..self.asked };
-        let response = self.clock.with_http_date(|date| response::rewrite(&text, &asked(date), out))?;
+        let asked = self.asked;
+        let rewrite = |date: &str| response::rewrite(&text, &Asked { date, ..asked }, out);
+        let response = self.clock.with_http_date(rewrite)?;
         Ok(response)
     }
 

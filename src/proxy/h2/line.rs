@@ -3,7 +3,6 @@
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::relay::{Body, Client, Piece, ReceiveError, SendEnd};
 use crate::proxy::buffer::{Buffer, write_all};
@@ -11,18 +10,19 @@ use crate::proxy::http::Version;
 use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
 use crate::proxy::http::response::Response;
+use crate::proxy::stream::{Reader, Writer};
 
 /// A request's body, and after it what shows that the client is still there.
 #[derive(Debug)]
 pub(super) struct LineBody<'a, 'c> {
-    reader: &'a mut ReadHalf<'c>,
+    reader: &'a mut Reader<'c>,
     buffer: &'a mut Buffer,
     body: BodyReader,
 }
 
 impl<'a, 'c> LineBody<'a, 'c> {
     pub(super) fn new(
-        reader: &'a mut ReadHalf<'c>,
+        reader: &'a mut Reader<'c>,
         buffer: &'a mut Buffer,
         request: &Request,
     ) -> Self {
@@ -66,13 +66,13 @@ impl Body for LineBody<'_, '_> {
 /// Where the answer goes.
 #[derive(Debug)]
 pub(super) struct LineClient<'a, 'c> {
-    pub(super) writer: &'a mut WriteHalf<'c>,
-    pub(super) version: Version,
+    writer: &'a mut Writer<'c>,
+    version: Version,
     framing: Framing,
 }
 
 impl<'a, 'c> LineClient<'a, 'c> {
-    pub(super) fn new(writer: &'a mut WriteHalf<'c>, request: &Request) -> Self {
+    pub(super) fn new(writer: &'a mut Writer<'c>, request: &Request) -> Self {
         Self { writer, version: request.version, framing: Framing::None }
     }
 

@@ -13,17 +13,22 @@
 //! **Invariant.** What a client costs is bounded before it is served: streams, windows, heads and
 //! buffers by constants of `server.rs`, frames that carry nothing by `meter.rs`.
 
+mod clear;
+mod line;
 mod message;
 mod meter;
+mod origin;
 mod plain;
 mod relay;
 mod responder;
+mod room;
 mod server;
 mod stream;
 mod tunnel;
 mod websocket;
 mod wire;
 
+pub(in crate::proxy) use origin::Origins;
 pub(in crate::proxy) use server::serve;
 
 /// Whether `bytes`, the first of a connection, begin the preface of HTTP/2, as far as it looks like an

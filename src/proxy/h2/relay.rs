@@ -10,9 +10,9 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,6 +21,8 @@ use crate::proxy::attempts::MAX_INTERIM;
 use crate::proxy::http::body::BadBody;
 use crate::proxy::http::response::{BadResponse, Response};
 use crate::proxy::page::Page;
+use crate::proxy::record::Outcome;
+use crate::proxy::settings::Settings;
 use crate::proxy::timer::Timer;
 
 /// A part of a body on its way.
@@ -40,6 +42,11 @@ pub(super) trait Body {
 
     /// The instance has taken `length` bytes: the client may send as many more.
     fn release(&mut self, length: usize);
+
+    /// Waits, after the last piece, for the client to leave.
+    async fn watch(&mut self) -> SendEnd {
+        std::future::pending().await
+    }
 }
 
 /// The instance's side of a request.
@@ -86,6 +93,8 @@ pub(super) enum SendEnd {
     /// The client has left, or took the request back.
     ClientGone,
     BadBody(BadBody),
+    /// The body is longer than the route takes.
+    TooLong,
 }
 
 /// The instance takes no more of the request; it may have said why.
@@ -121,19 +130,11 @@ pub(super) enum End {
     TimedOut,
 }
 
-/// The deadlines of a route.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadlines {
-    pub(super) head: Duration,
-    pub(super) body: Duration,
-    pub(super) tunnel: Duration,
-}
-
 /// How the two directions stand; written by them, read when one of them ends.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
     timer: &'a Timer,
-    deadlines: Deadlines,
+    settings: &'a Settings,
     /// The whole request was handed over.
     pub(super) sent: Cell<bool>,
     /// Something of the request's body was: it cannot be sent again.
@@ -148,13 +149,15 @@ pub(super) struct Relay<'a> {
     pub(super) client_awaited: Cell<bool>,
     /// Bytes of body that went to the client.
     pub(super) bytes: Cell<u64>,
+    /// Bytes of body that came from it.
+    pub(super) received: Cell<u64>,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(timer: &'a Timer, deadlines: Deadlines) -> Self {
+    pub(super) fn new(timer: &'a Timer, settings: &'a Settings) -> Self {
         Self {
             timer,
-            deadlines,
+            settings,
             sent: Cell::new(false),
             body_begun: Cell::new(false),
             heard: Cell::new(false),
@@ -162,6 +165,7 @@ impl<'a> Relay<'a> {
             status: Cell::new(0),
             client_awaited: Cell::new(false),
             bytes: Cell::new(0),
+            received: Cell::new(0),
         }
     }
 
@@ -193,16 +197,20 @@ impl<'a> Relay<'a> {
     }
 
     async fn send(&self, head: &[u8], body: &mut impl Body, sink: &mut impl Sink) -> SendEnd {
-        match self.try_send(head, body, sink).await {
+        let result = self.try_send(head, body, sink).await;
+        match result {
             Ok(()) => {
                 self.sent.set(true);
-                self.timer.set(self.deadlines.head);
+                self.timer.set(self.settings.response_head_timeout);
+                body.watch().await
             }
-            Err(SendError::Refused) => self.timer.set(self.deadlines.head),
-            Err(SendError::Ended(end)) => return end,
+            Err(SendError::Refused) => {
+                // It may have said why: the answer decides.
+                self.timer.set(self.settings.response_head_timeout);
+                std::future::pending().await
+            }
+            Err(SendError::Ended(end)) => end,
         }
-        // The answer decides.
-        std::future::pending().await
     }
 
     async fn try_send(
@@ -217,20 +225,30 @@ impl<'a> Relay<'a> {
         loop {
             let mut piece = next.map_err(SendError::Ended)?;
             let (length, last) = (piece.data.len(), piece.last);
-            if length > 0 {
-                self.body_begun.set(true);
-            }
-            self.timer.set(self.deadlines.body);
+            self.count_received(length).map_err(SendError::Ended)?;
+            self.timer.set(self.settings.body_idle_timeout);
             sink.send(head, &mut piece).await.map_err(|Refused| SendError::Refused)?;
             body.release(length);
             if last {
                 return Ok(());
             }
             head = &[];
-            self.timer.set(self.deadlines.body);
+            self.timer.set(self.settings.body_idle_timeout);
             self.client_awaited.set(true);
             next = body.next().await;
             self.client_awaited.set(false);
+        }
+    }
+
+    fn count_received(&self, length: usize) -> Result<(), SendEnd> {
+        if length > 0 {
+            self.body_begun.set(true);
+        }
+        let received = self.received.get() + length as u64;
+        self.received.set(received);
+        match self.settings.max_body {
+            Some(most) if received > most => Err(SendEnd::TooLong),
+            _ => Ok(()),
         }
     }
 
@@ -246,7 +264,7 @@ impl<'a> Relay<'a> {
             self.heard.set(true);
             if response.is_interim() {
                 client.interim(&head).await?;
-                self.timer.set(self.deadlines.head);
+                self.timer.set(self.settings.response_head_timeout);
             } else if response.status == 101 {
                 client.upgrade(&head).await?;
                 self.begin(&response);
@@ -273,7 +291,7 @@ impl<'a> Relay<'a> {
             error => error,
         })?;
         self.begin(response);
-        self.timer.set(self.deadlines.body);
+        self.timer.set(self.settings.body_idle_timeout);
         let (mut length, mut last) = (piece.data.len(), piece.last);
         client.begin(head, response, &mut piece).await?;
         loop {
@@ -282,10 +300,10 @@ impl<'a> Relay<'a> {
             if last {
                 return Ok(());
             }
-            self.timer.set(self.deadlines.body);
+            self.timer.set(self.settings.body_idle_timeout);
             let mut piece = answer.next().await?;
             (length, last) = (piece.data.len(), piece.last);
-            self.timer.set(self.deadlines.body);
+            self.timer.set(self.settings.body_idle_timeout);
             client.send(&mut piece).await?;
         }
     }
@@ -296,6 +314,30 @@ impl<'a> Relay<'a> {
         self.answered.set(true);
     }
 
+    /// Whether the attempt left no trace, so that another may follow: nothing came back, and either
+    /// the instance says that it has not looked at the request (RFC 9113 §8.7) and all of it is still
+    /// here, or the connection may have been closed while it was idle and the request is `replayable`
+    /// (RFC 9110 §9.2.2).
+    pub(super) fn may_retry(&self, end: &End, reused: bool, replayable: bool) -> bool {
+        !self.heard.get()
+            && match end {
+                End::Failed(ReceiveError::Unprocessed) => !self.body_begun.get(),
+                End::Failed(ReceiveError::Closed) => reused && replayable,
+                _ => false,
+            }
+    }
+
+    /// What there is to record so far.
+    pub(super) fn outcome(&self, upstream: SocketAddr) -> Outcome {
+        Outcome {
+            status: self.status.get(),
+            bytes: self.bytes.get(),
+            received: self.received.get(),
+            upstream: Some(upstream),
+            ..Outcome::default()
+        }
+    }
+
     /// What to tell the client, and its owner, about an end that is not the answer's. `None` if the
     /// client is not there to be told.
     pub(super) fn page(&self, end: &End) -> Option<(Page, Option<&'static str>)> {
@@ -304,6 +346,7 @@ impl<'a> Relay<'a> {
             End::Failed(ReceiveError::Bad(bad)) => (Page::BadResponse, Some(bad.0)),
             End::Failed(ReceiveError::Cut(why)) => (Page::Closed, Some(*why)),
             End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
+            End::Send(SendEnd::TooLong) => (Page::BodyTooLarge, None),
             End::TimedOut if self.client_awaited.get() => (Page::RequestTimeout, None),
             End::TimedOut => (Page::Timeout, None),
             End::Send(SendEnd::ClientGone)

@@ -12,6 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 use super::message::{self, Kind};
 use super::meter::Meter;
 use super::relay::{Body, Client, Piece, ReceiveError, SendEnd};
+use super::room::{self, Step};
 use crate::proxy::http::response::{BadResponse, Response};
 
 /// Where answers go.
@@ -59,21 +60,15 @@ impl Responder {
         }
         self.meter.earn();
         loop {
-            let room = {
-                let mut stream = self.stream.borrow_mut();
-                let Some(stream) = stream.as_mut() else { return false };
-                stream.reserve_capacity(data.len());
-                let room = stream.capacity().min(data.len());
-                if room == data.len() {
-                    return stream.send_data(data, last).is_ok();
-                }
-                if room > 0 && stream.send_data(data.split_to(room), false).is_err() {
-                    return false;
-                }
-                room
+            let step = match &mut *self.stream.borrow_mut() {
+                Some(stream) => room::send(stream, &mut data, last),
+                None => Step::Gone,
             };
-            if room == 0 && !self.more_room().await {
-                return false;
+            match step {
+                Step::Done => return true,
+                Step::Gone => return false,
+                Step::Wait if self.more_room().await => {}
+                Step::Wait => return false,
             }
         }
     }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::meter::Meter;
 use super::stream::{self, Session};
@@ -18,6 +17,7 @@ use super::wire::Wire;
 use crate::proxy::client::Client;
 use crate::proxy::core::Core;
 use crate::proxy::http::{MAX_FIELDS, MAX_HEAD};
+use crate::proxy::stream::Stream;
 use crate::proxy::timer::Timer;
 
 /// Requests open at once; what RFC 9113 §6.5.2 recommends as the least, and nginx's number.
@@ -57,12 +57,9 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a client on HTTP/2 until its connection ends. `early` are bytes that were read already,
 /// from the preface on.
-pub(in crate::proxy) async fn serve<IO>(core: Rc<Core>, io: IO, early: Bytes, client: Client)
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
+pub(in crate::proxy) async fn serve(core: Rc<Core>, stream: Stream, early: Bytes, client: Client) {
     let meter = Rc::new(Meter::new());
-    let wire = Wire::new(io, early, Rc::clone(&meter));
+    let wire = Wire::new(stream, early, Rc::clone(&meter));
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
     if let Some(connection) = begin(&wire, &timer).await {
         let session = Rc::new(Session::new(core, client, meter));
@@ -86,10 +83,7 @@ where
 }
 
 /// Reads the preface and sends our settings. `None` if the client does not get that far.
-async fn begin<IO>(wire: &Wire<IO>, timer: &Timer) -> Option<Connection<Wire<IO>, Bytes>>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
+async fn begin(wire: &Wire, timer: &Timer) -> Option<Connection<Wire, Bytes>> {
     let handshake = Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
@@ -123,10 +117,10 @@ enum State {
     Closing,
 }
 
-struct Task<'a, IO, S, F> {
+struct Task<'a, S, F> {
     /// `None` when it has ended: streams notice, and record how they ended.
-    connection: Option<Connection<Wire<IO>, Bytes>>,
-    wire: Wire<IO>,
+    connection: Option<Connection<Wire, Bytes>>,
+    wire: Wire,
     streams: FuturesUnordered<F>,
     serve: S,
     session: &'a Session,
@@ -138,9 +132,8 @@ struct Task<'a, IO, S, F> {
     written: u64,
 }
 
-impl<IO, S, F> Task<'_, IO, S, F>
+impl<S, F> Task<'_, S, F>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
     S: Fn(http::Request<RecvStream>, SendResponse<Bytes>) -> F,
     F: Future<Output = ()>,
 {

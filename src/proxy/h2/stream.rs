@@ -1,9 +1,11 @@
 //! One request of a client on HTTP/2.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -11,17 +13,21 @@ use h2::{Reason, RecvStream};
 use http::header::{self, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::clear::{self, ClearAnswer, ClearSink, OpenError};
 use super::message::{self, Kind};
 use super::meter::Meter;
+use super::origin::Place;
 use super::plain::{PlainAnswer, PlainSink};
-use super::relay::{Deadlines, End, ReceiveError, Relay};
+use super::relay::{self, End, Relay, Sink};
 use super::responder::{Responder, StreamBody, StreamClient};
 use super::tunnel;
-use crate::proxy::admission::{self, Admission, Answer, Arrival, Decision};
+use crate::domain::UpstreamProtocol;
+use crate::proxy::admission::{Admission, Answer, Decision};
 use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
 use crate::proxy::client::Client;
+use crate::proxy::connection;
 use crate::proxy::core::{Core, Lease};
-use crate::proxy::http::request::{self, Forwarding, Method, Refusal, Request, Wants};
+use crate::proxy::http::request::{Method, Refusal, Request, Wants};
 use crate::proxy::page::{Page, Reader, Rendered};
 use crate::proxy::record::{self, CLIENT_LEFT, Outcome, Protocol, Seen};
 use crate::proxy::router::Target;
@@ -103,35 +109,10 @@ fn read(
     start_ms: i64,
     out: &mut Vec<u8>,
 ) -> Result<(Request, Admission, Kind), Refusal> {
-    let Session { core, client, .. } = session;
+    let core = &session.core;
     let mut text = core.take_scratch();
     let kind = message::request_text(parts, has_body, &mut text)?;
-    let mut storage = request::storage();
-    let parsed = request::read(&text, &mut storage)?;
-    let arrival = Arrival {
-        peer: client.address,
-        peer_text: client.text(),
-        listener: client.listener.name,
-        port: client.listener.address.port(),
-        scheme: client.listener.scheme,
-    };
-    let asked = admission::Asked {
-        method: parsed.method(),
-        host: parsed.host(),
-        authority: parsed.authority(),
-        target: parsed.target(),
-        head_length: text.len(),
-        content_length: parsed.content_length(),
-        claims: parsed.claims(),
-    };
-    let admission = admission::admit(core, &arrival, &asked);
-    let id = core.ids.next();
-    let forwarding = Forwarding {
-        request_id: std::str::from_utf8(&id).unwrap_or_default(),
-        start_ms,
-        ..admission.forwarding(&arrival, &asked)
-    };
-    let request = parsed.write(&forwarding, out);
+    let (request, admission) = connection::admit(core, &session.client, &text, start_ms, out)?;
     core.give_scratch(text);
     Ok((request, admission, kind))
 }
@@ -203,7 +184,9 @@ struct Passage<'r> {
 enum Attempt {
     /// The client has its answer, or as much as there is.
     Ended,
-    /// The instance had closed the pooled connection before the request: nothing was lost.
+    /// The instance takes no connection.
+    Unreachable(io::Error),
+    /// The instance had closed the connection before the request: nothing was lost.
     Stale,
 }
 
@@ -240,18 +223,27 @@ impl Passage<'_> {
                 Lease::Exhausted => break,
             };
             let address = open.upstream.address;
-            match core.pool.connect(address, reuse).await {
-                Err(error) => {
+            let fresh = reuse == Reuse::Never;
+            let attempt = match target.settings.upstream_protocol {
+                UpstreamProtocol::Http1 => match core.pool.connect(address, reuse).await {
+                    Ok(connected) => self.attempt_plain(body, &target, open, connected).await,
+                    Err(error) => Attempt::Unreachable(error),
+                },
+                UpstreamProtocol::H2c => match core.origins.place(address, fresh).await {
+                    Ok(place) => self.attempt_clear(body, &target, open, &place).await,
+                    Err(error) => Attempt::Unreachable(error),
+                },
+            };
+            match attempt {
+                Attempt::Ended => return,
+                Attempt::Unreachable(error) => {
                     tried.push(address);
                     failure = Some(Failure::connect(target, address, &error));
                 }
-                Ok(connected) => match self.attempt(body, &target, open, connected).await {
-                    Attempt::Ended => return,
-                    Attempt::Stale => {
-                        reuse = Reuse::Never;
-                        failure = Some(Failure::closed(target, address));
-                    }
-                },
+                Attempt::Stale => {
+                    reuse = Reuse::Never;
+                    failure = Some(Failure::closed(target, address));
+                }
             }
         }
         match failure {
@@ -264,8 +256,8 @@ impl Passage<'_> {
         }
     }
 
-    /// Sends the request on `connected` and passes the answer on.
-    async fn attempt(
+    /// Sends the request to an instance that speaks HTTP/1.1, and passes the answer on.
+    async fn attempt_plain(
         &self,
         body: &mut StreamBody,
         target: &Target,
@@ -273,40 +265,32 @@ impl Passage<'_> {
         mut connected: Connected,
     ) -> Attempt {
         let core = &self.session.core;
-        let relay = Relay::new(self.timer, self.deadlines());
+        let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
         let (mut reader, mut writer) = connected.stream.split();
         let mut sink = PlainSink { writer: &mut writer, framing: self.request.framing };
         let mut answer = PlainAnswer::new(&mut reader, self.request, &core.clock);
-        let mut client = StreamClient { responder: self.responder, kind: self.kind };
-        let gone = |cx: &mut std::task::Context<'_>| self.responder.poll_gone(cx);
-        let parts = ((&mut *body, &mut sink), (&mut answer, &mut client));
-        let end = relay.run(self.head, parts.0, parts.1, gone).await;
+        let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        let upstream = open.upstream.address;
         match end {
-            End::Failed(ReceiveError::Closed)
-                if connected.reused && !relay.heard.get() && self.request.replayable() =>
-            {
+            end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Stale;
             }
             End::Received(response) if response.status == 101 => {
                 body.withheld = false;
                 let sides = tunnel::Upstream { reader, writer, rest };
-                let idle = self.deadlines().tunnel;
-                let bytes = tunnel::run(self.responder, body, sides, (self.timer, idle)).await;
-                let outcome = Outcome { bytes, ..outcome(&relay, upstream) };
-                self.record(Some(target), &outcome);
+                let limit = (self.timer, target.settings.tunnel_idle_timeout);
+                let bytes = tunnel::run(self.responder, body, sides, limit).await;
+                self.record(Some(target), &Outcome { bytes, ..relay.outcome(upstream) });
             }
             End::Received(response) => {
                 if response.reusable && relay.sent.get() && rest.is_empty() {
                     core.pool.keep(&open.upstream, connected.stream);
                 }
-                self.record(Some(target), &outcome(&relay, upstream));
+                self.record(Some(target), &relay.outcome(upstream));
             }
             end => {
                 // Closes the connection to the instance, which so learns at once.
-                drop(rest);
-                drop(connected);
+                drop((rest, connected));
                 self.fail(&relay, &end, target, upstream).await;
                 // Open until here: the request is, for the client.
                 drop(open);
@@ -315,18 +299,61 @@ impl Passage<'_> {
         Attempt::Ended
     }
 
-    fn deadlines(&self) -> Deadlines {
-        let config = &self.session.core.shared.config;
-        Deadlines {
-            head: config.response_head_timeout_ms.into(),
-            body: config.body_idle_timeout_ms.into(),
-            tunnel: config.tunnel_idle_timeout_ms.into(),
+    /// The same to one that speaks HTTP/2.
+    async fn attempt_clear(
+        &self,
+        body: &mut StreamBody,
+        target: &Target,
+        open: OpenRequest,
+        place: &Place,
+    ) -> Attempt {
+        let core = &self.session.core;
+        if self.kind != Kind::Plain {
+            let refusal = Answer::Page(Page::Refused(Refusal::Connect));
+            self.respond(Some(target), &refusal, Outcome::default()).await;
+            return Attempt::Ended;
         }
+        let (response, stream) = match clear::open(place, self.head, self.request.has_body()).await
+        {
+            Ok(opened) => opened,
+            Err(OpenError::Closed) => return Attempt::Stale,
+            Err(OpenError::Unsayable(refusal)) => {
+                let refusal = Answer::Page(Page::Refused(refusal));
+                self.respond(Some(target), &refusal, Outcome::default()).await;
+                return Attempt::Ended;
+            }
+        };
+        let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
+        let mut sink = ClearSink { stream, ended: !self.request.has_body() };
+        let mut answer = ClearAnswer::new(response, place, &core.clock, (self.request, true));
+        let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
+        // Resets the stream to the instance if it has not ended.
+        drop((sink, answer));
+        match end {
+            end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
+                return Attempt::Stale;
+            }
+            End::Received(_) => self.record(Some(target), &relay.outcome(upstream)),
+            end => self.fail(&relay, &end, target, upstream).await,
+        }
+        drop(open);
+        Attempt::Ended
+    }
+
+    async fn relay(
+        &self,
+        relay: &Relay<'_>,
+        request: (&mut StreamBody, &mut impl Sink),
+        answer: &mut impl relay::Answer,
+    ) -> End {
+        let mut client = StreamClient { responder: self.responder, kind: self.kind };
+        let gone = |cx: &mut Context<'_>| self.responder.poll_gone(cx);
+        relay.run(self.head, request, (answer, &mut client), gone).await
     }
 
     /// Tells the client what can still be told.
     async fn fail(&self, relay: &Relay<'_>, end: &End, target: &Target, upstream: SocketAddr) {
-        let known = outcome(relay, upstream);
+        let known = relay.outcome(upstream);
         let Some((page, detail)) = relay.page(end) else {
             self.session.meter.spend_reset();
             let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
@@ -371,21 +398,12 @@ impl Passage<'_> {
             request_id: self.id(),
             client: self.admission.client.as_deref().unwrap_or(self.session.client.text()),
             protocol: Protocol::Http2,
-            tls: None,
+            tls: self.session.client.session.as_ref().map(|session| session.version),
             method: &self.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: self.admission.asked_target().map_or(sent, str::as_bytes),
             user_agent: &self.head[request.user_agent.clone()],
         };
         record::ended(&self.session.core, target, &seen, outcome);
-    }
-}
-
-fn outcome(relay: &Relay<'_>, upstream: SocketAddr) -> Outcome {
-    Outcome {
-        status: relay.status.get(),
-        bytes: relay.bytes.get(),
-        upstream: Some(upstream),
-        ..Outcome::default()
     }
 }

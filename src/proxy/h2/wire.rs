@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::meter::Meter;
+use crate::proxy::stream::{Sink, Source, Stream};
 
 /// What is gathered before it is written: a full TLS record. Several answers that are ready at the
 /// same time so cost one system call, where the `h2` crate alone makes one for each DATA frame.
@@ -17,11 +18,11 @@ const GATHERED: usize = 16 * 1024;
 
 /// A connection's bytes, shared by the frames above and the task that runs them.
 #[derive(Debug)]
-pub(super) struct Wire<IO>(Rc<Inner<IO>>);
+pub(super) struct Wire(Rc<Inner>);
 
 #[derive(Debug)]
-struct Inner<IO> {
-    io: RefCell<IO>,
+struct Inner {
+    stream: RefCell<Stream>,
     early: RefCell<Bytes>,
     gathered: RefCell<Vec<u8>>,
     /// Bytes that the other side's kernel has taken.
@@ -31,17 +32,17 @@ struct Inner<IO> {
     meter: Rc<Meter>,
 }
 
-impl<IO> Clone for Wire<IO> {
+impl Clone for Wire {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
-    /// On `io`, of which `early` was read already.
-    pub(super) fn new(io: IO, early: Bytes, meter: Rc<Meter>) -> Self {
+impl Wire {
+    /// On `stream`, of which `early` was read already.
+    pub(super) fn new(stream: Stream, early: Bytes, meter: Rc<Meter>) -> Self {
         Self(Rc::new(Inner {
-            io: RefCell::new(io),
+            stream: RefCell::new(stream),
             early: RefCell::new(early),
             gathered: RefCell::default(),
             written: Cell::new(0),
@@ -65,13 +66,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         if gathered.is_empty() || self.0.broken.get() {
             return Poll::Ready(Ok(()));
         }
-        let mut io = self.0.io.borrow_mut();
+        let mut stream = self.0.stream.borrow_mut();
+        let (_, mut writer) = stream.split();
         let mut done = 0;
         let result = loop {
             if done == gathered.len() {
-                break Pin::new(&mut *io).poll_flush(cx);
+                break writer.poll_flush(cx);
             }
-            match Pin::new(&mut *io).poll_write(cx, &gathered[done..]) {
+            match writer.poll_write(cx, &[IoSlice::new(&gathered[done..])]) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(length)) => done += length,
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
@@ -93,8 +95,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         std::future::poll_fn(|cx| {
             loop {
                 let mut room = ReadBuf::new(&mut sink);
-                let read = Pin::new(&mut *self.0.io.borrow_mut()).poll_read(cx, &mut room);
-                match ready!(read) {
+                let mut stream = self.0.stream.borrow_mut();
+                match ready!(stream.split().0.poll_read(cx, &mut room)) {
                     Ok(()) if !room.filled().is_empty() => {}
                     _ => return Poll::Ready(()),
                 }
@@ -104,7 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
+impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -121,7 +123,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         let before = room.filled().len();
         let mut early = inner.early.borrow_mut();
         if early.is_empty() {
-            ready!(Pin::new(&mut *inner.io.borrow_mut()).poll_read(cx, room))?;
+            ready!(inner.stream.borrow_mut().split().0.poll_read(cx, room))?;
         } else {
             let length = early.len().min(room.remaining());
             room.put_slice(&early[..length]);
@@ -132,7 +134,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+impl AsyncWrite for Wire {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,6 +167,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_out(cx))?;
-        Pin::new(&mut *self.0.io.borrow_mut()).poll_shutdown(cx)
+        self.0.stream.borrow_mut().split().1.poll_shutdown(cx)
     }
 }

@@ -30,7 +30,11 @@ impl Http2 {
     }
 
     /// Sends a head.
-    async fn send(&mut self, request: Request<()>, last: bool) -> (ResponseFuture, SendStream<Bytes>) {
+    async fn send(
+        &mut self,
+        request: Request<()>,
+        last: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
         self.sender.clone().ready().await.unwrap().send_request(request, last).unwrap()
     }
 
