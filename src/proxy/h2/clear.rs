@@ -1,5 +1,6 @@
 //! An instance that speaks HTTP/2 in clear text: one stream of a connection to it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -89,15 +90,17 @@ pub(super) struct ClearAnswer<'a> {
     clock: &'a Clock,
     /// For whom heads are written.
     asked: Asked<'static>,
+    /// The whole request was handed over.
+    sent: &'a Cell<bool>,
 }
 
 impl<'a> ClearAnswer<'a> {
-    /// To `request`, for a client whose connection goes on afterwards if `keep_alive`.
+    /// To `request`, for a client whose connection goes on afterwards if `keep_alive` and `sent`.
     pub(super) fn new(
         response: ResponseFuture,
         place: &'a Place,
         clock: &'a Clock,
-        (request, keep_alive): (&Request, bool),
+        (request, keep_alive, sent): (&Request, bool, &'a Cell<bool>),
     ) -> Self {
         let asked = Asked {
             method: request.method,
@@ -107,7 +110,7 @@ impl<'a> ClearAnswer<'a> {
             keep_alive,
             date: "",
         };
-        Self { response, stream: None, place, clock, asked }
+        Self { response, stream: None, place, clock, asked, sent }
     }
 
     /// What an error says about the request.
@@ -151,7 +154,8 @@ impl Answer for ClearAnswer<'_> {
         };
         let mut text = Vec::new();
         message::response_text(&parts, &mut text);
-        let asked = self.asked;
+        let keep_alive = self.asked.keep_alive && self.sent.get();
+        let asked = Asked { keep_alive, ..self.asked };
         let rewrite = |date: &str| response::rewrite(&text, &Asked { date, ..asked }, out);
         let response = self.clock.with_http_date(rewrite)?;
         Ok(response)

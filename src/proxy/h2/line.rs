@@ -1,16 +1,30 @@
 //! A client on HTTP/1.1 of an app that speaks HTTP/2.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
-use super::relay::{Body, Client, Piece, ReceiveError, SendEnd};
+use super::clear::{self, ClearAnswer, ClearSink, OpenError};
+use super::origin::Place;
+use super::relay::{Body, Client, End, Piece, ReceiveError, Relay, SendEnd};
+use crate::proxy::admission::Answer;
+use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
 use crate::proxy::buffer::{Buffer, write_all};
+use crate::proxy::connection::{BodyRead, Connection, Next, Passage};
+use crate::proxy::core::Lease;
+use crate::proxy::exchange;
 use crate::proxy::http::Version;
 use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
 use crate::proxy::http::response::Response;
+use crate::proxy::page::Page;
+use crate::proxy::record::{CLIENT_LEFT, Outcome};
+use crate::proxy::router::Target;
 use crate::proxy::stream::{Reader, Writer};
+use crate::proxy::upstream::OpenRequest;
 
 /// A request's body, and after it what shows that the client is still there.
 #[derive(Debug)]
@@ -115,4 +129,127 @@ impl Client for LineClient<'_, '_> {
     async fn send(&mut self, piece: &mut Piece) -> Result<(), ReceiveError> {
         self.write(&[], piece).await
     }
+}
+
+/// Forwards a request that was admitted to `admitted`, whose instances speak HTTP/2; answers it, and
+/// records how that went.
+pub(in crate::proxy) async fn forward(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    admitted: &Arc<Target>,
+) -> Next {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut fresh = false;
+    // What the last attempt met; a page only if no other attempt is possible.
+    let mut failure: Option<Failure> = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let (target, open) = match connection.core.lease(admitted, &tried) {
+            Lease::Open { target, open } => (target, open),
+            Lease::Unavailable { target, page } => {
+                let answer = Answer::Page(page);
+                return exchange::respond(connection, passage, Some(&target), &answer).await;
+            }
+            Lease::Gone => {
+                let answer = Answer::Page(Page::UnknownHost);
+                return exchange::respond(connection, passage, None, &answer).await;
+            }
+            Lease::Exhausted => break,
+        };
+        let address = open.upstream.address;
+        match connection.core.origins.place(address, fresh).await {
+            Err(error) => {
+                tried.push(address);
+                failure = Some(Failure::connect(target, address, &error));
+            }
+            Ok(place) => match attempt(connection, passage, &target, (open, place)).await {
+                Some(next) => return next,
+                None => {
+                    fresh = true;
+                    failure = Some(Failure::closed(target, address));
+                }
+            },
+        }
+    }
+    match failure {
+        Some(failure) => exchange::answer_failure(connection, passage, &failure).await,
+        // Every attempt sets it; without instances there would have been a page above.
+        None => {
+            exchange::respond(connection, passage, None, &Answer::Page(Page::UnknownHost)).await
+        }
+    }
+}
+
+/// Sends the request and passes the answer on; `None` if the attempt left no trace.
+async fn attempt(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: &Target,
+    (open, place): (OpenRequest, Place),
+) -> Option<Next> {
+    let request = passage.request;
+    let (response, stream) = match clear::open(&place, passage.head, request.has_body()).await {
+        Ok(opened) => opened,
+        Err(OpenError::Closed) => return None,
+        Err(OpenError::Unsayable(refusal)) => {
+            let answer = Answer::Page(Page::Refused(refusal));
+            return Some(exchange::respond(connection, passage, Some(target), &answer).await);
+        }
+    };
+    let (relay, upstream) = (Relay::new(connection.timer, &target.settings), open.upstream.address);
+    let (end, until_close) = {
+        let Connection { core, reader, writer, buffer, .. } = connection;
+        let keep_alive = request.keep_alive && !core.draining.get();
+        let mut sink = ClearSink { stream, ended: !request.has_body() };
+        let mut answer =
+            ClearAnswer::new(response, &place, &core.clock, (request, keep_alive, &relay.sent));
+        let mut body = LineBody::new(reader, buffer, request);
+        let mut client = LineClient::new(writer, request);
+        let parts = ((&mut body, &mut sink), (&mut answer, &mut client));
+        // Its end shows in `LineBody::watch`.
+        let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
+        (end, client.until_close())
+    };
+    let next = match end {
+        end if relay.may_retry(&end, place.reused, request.replayable()) => return None,
+        End::Received(response) => {
+            connection.record(passage, Some(target), &relay.outcome(upstream));
+            match (response.keep_alive, relay.sent.get()) {
+                (true, true) => Next::Request,
+                (false, true) => Next::Close,
+                (_, false) => Next::Linger,
+            }
+        }
+        end => fail(connection, passage, target, (&relay, &end, upstream, until_close)).await,
+    };
+    // Open until here: the request is, for the client.
+    drop(open);
+    Some(next)
+}
+
+/// Tells the client what can still be told.
+async fn fail(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: &Target,
+    (relay, end, upstream, until_close): (&Relay<'_>, &End, SocketAddr, bool),
+) -> Next {
+    let known = relay.outcome(upstream);
+    let Some((page, detail)) = relay.page(end) else {
+        let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
+        let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };
+        connection.record(passage, Some(target), &left);
+        return Next::Close;
+    };
+    if relay.answered.get() {
+        let cut = Outcome { aborted: true, error: Some(page.code()), detail, ..known };
+        connection.record(passage, Some(target), &cut);
+        return if until_close { Next::Reset } else { Next::Close };
+    }
+    let sent = relay.sent.get();
+    let body_read = if sent { BodyRead::Whole } else { BodyRead::of(passage.request) };
+    let answer = Answer::Page(page);
+    let (next, outcome) = connection.respond(passage, Some(target), &answer, body_read).await;
+    let outcome = Outcome { upstream: Some(upstream), detail, received: known.received, ..outcome };
+    connection.record(passage, Some(target), &outcome);
+    next
 }

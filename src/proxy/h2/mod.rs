@@ -28,6 +28,7 @@ mod tunnel;
 mod websocket;
 mod wire;
 
+pub(in crate::proxy) use line::forward;
 pub(in crate::proxy) use origin::Origins;
 pub(in crate::proxy) use server::serve;
 

@@ -263,7 +263,10 @@ impl<'a> Relay<'a> {
             let response = answer.head(&mut head).await?;
             self.heard.set(true);
             if response.is_interim() {
+                // While it is half written, no page of ours can follow.
+                self.answered.set(true);
                 client.interim(&head).await?;
+                self.answered.set(false);
                 self.timer.set(self.settings.response_head_timeout);
             } else if response.status == 101 {
                 client.upgrade(&head).await?;

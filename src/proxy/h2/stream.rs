@@ -325,7 +325,8 @@ impl Passage<'_> {
         };
         let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
         let mut sink = ClearSink { stream, ended: !self.request.has_body() };
-        let mut answer = ClearAnswer::new(response, place, &core.clock, (self.request, true));
+        let mut answer =
+            ClearAnswer::new(response, place, &core.clock, (self.request, true, &relay.sent));
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
