@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::listen::Listener;
+use super::tls::{Session, Tls};
 
 /// The longest text of an address: `INET6_ADDRSTRLEN` without its end, netinet/in.h.
 const LONGEST: usize = 45;
@@ -17,6 +18,8 @@ pub(super) struct Client {
     text: Text,
     /// Where it came in.
     pub(super) listener: Rc<Listener>,
+    /// What was agreed on in its handshake; `None` without TLS.
+    pub(super) session: Option<Rc<Session>>,
 }
 
 impl Client {
@@ -25,7 +28,17 @@ impl Client {
         let mut text = Text::default();
         // Every address fits.
         let _ = write!(text, "{address}");
-        Self { address, text, listener }
+        Self { address, text, listener, session: None }
+    }
+
+    /// The same after its handshake.
+    pub(super) fn secured(self, session: Session) -> Self {
+        Self { session: Some(Rc::new(session)), ..self }
+    }
+
+    /// Whether a request for `host` may be answered on this connection. Without TLS every one.
+    pub(super) fn may_ask_for(&self, host: &str, tls: &Tls) -> bool {
+        self.session.as_ref().is_none_or(|session| session.serves(tls, host))
     }
 
     /// The address as text, as headers and logs have it.

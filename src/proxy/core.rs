@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,11 +19,10 @@ use tokio::time::Instant;
 use super::access_log::AccessLog;
 use super::client::Client;
 use super::clock::{Clock, RequestIds};
-use super::http::host::FoldedHost;
 use super::listen::Listener;
 use super::page::Page;
-use super::places::Files;
 use super::router::{Router, Target, TargetState};
+use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool};
 use super::{Config, connection};
 
@@ -48,8 +48,9 @@ pub(super) struct Shared {
     pub(super) log_dropped: Arc<AtomicU64>,
     /// A successor has taken over: what is kept on disk is its own affair now.
     pub(super) retiring: AtomicBool,
-    /// Certificates and pages.
-    pub(super) files: Files,
+    /// Pages of apps' own, `<id>.html`; read through it, as the process has no right to its parents.
+    pub(super) pages: OwnedFd,
+    pub(super) tls: Tls,
 }
 
 /// What the control thread tells a core.
@@ -104,11 +105,11 @@ pub(super) enum Lease {
     /// To an instance, on which it is counted from now on.
     Open { target: Arc<Target>, open: OpenRequest },
     /// Nowhere: the app's state.
-    Unavailable { target: Arc<Target> },
+    Unavailable { target: Arc<Target>, page: Page },
     /// Nowhere: every instance was tried.
     Exhausted,
-    /// No app has the host.
-    Unknown,
+    /// The route is gone.
+    Gone,
 }
 
 impl Core {
@@ -128,18 +129,21 @@ impl Core {
         }
     }
 
-    /// Looks the host up and opens a request on the best upstream not in `tried`. The lookup and the
-    /// count are one step for this core, on which `CoreCommand::Switched` relies.
-    pub(super) fn lease(&self, host: &FoldedHost, tried: &[SocketAddr]) -> Lease {
+    /// Opens a request on the best upstream not in `tried` of the route that `admitted` belongs to,
+    /// as it is in the table in force. The lookup and the count are one step for this core, on which
+    /// `CoreCommand::Switched` relies.
+    pub(super) fn lease(&self, admitted: &Arc<Target>, tried: &[SocketAddr]) -> Lease {
         let router = self.shared.routes.load();
-        let Some(target) = router.find(host.as_str()) else { return Lease::Unknown };
+        let Some(target) = router.successor(admitted) else { return Lease::Gone };
         let target = Arc::clone(target);
-        let chosen = match &target.state {
-            TargetState::Live { upstreams, .. } if !upstreams.is_empty() => {
-                self.pool.choose(upstreams, tried, self.index)
-            }
-            _ => return Lease::Unavailable { target },
+        if let Some(page) = target.page() {
+            return Lease::Unavailable { target, page };
+        }
+        let upstreams = match &target.state {
+            TargetState::Live { upstreams, .. } => upstreams,
+            _ => return Lease::Exhausted,
         };
+        let chosen = self.pool.choose(upstreams, tried, self.index);
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
             None => Lease::Exhausted,
@@ -168,18 +172,6 @@ impl Core {
         self.draining.set(true);
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
-        }
-    }
-}
-
-impl Target {
-    /// The page for an app that has no instance to ask.
-    pub(super) fn page(&self) -> Page<'_> {
-        let app = self.app.as_str();
-        match self.state {
-            TargetState::Stopped => Page::Stopped { app },
-            TargetState::Deploying => Page::Deploying { app },
-            TargetState::Crashed | TargetState::Live { .. } => Page::Crashed { app },
         }
     }
 }

@@ -37,16 +37,9 @@ const SOCKET: &str = ".sock";
 pub(super) struct Directories {
     /// Its own.
     pub(super) own: PathBuf,
-    /// Those it reads.
-    pub(super) files: Files,
-}
-
-/// Directories that are read through their descriptors: the process has no right to their parents.
-#[derive(Debug)]
-pub(super) struct Files {
-    /// `<id>.pem`: chain and key.
-    pub(super) certificates: OwnedFd,
-    /// `<id>.html`.
+    /// `<id>.pem` in it: chain and key.
+    pub(super) certificates: PathBuf,
+    /// `<id>.html` in it.
     pub(super) pages: OwnedFd,
 }
 
@@ -71,10 +64,14 @@ pub(super) fn make_directories(data_dir: &Path, user: User) -> Result<Directorie
     prepare().map_err(|source| Error::Prepare { path: own.clone(), source })?;
     let readable = |name| {
         let path = data_dir.join(name);
-        readable_directory(&path, user).map_err(|source| Error::Prepare { path, source })
+        match readable_directory(&path, user) {
+            Ok(directory) => Ok((path, directory)),
+            Err(source) => Err(Error::Prepare { path, source }),
+        }
     };
-    let files = Files { certificates: readable(CERTIFICATES)?, pages: readable(PAGES)? };
-    Ok(Directories { own, files })
+    let (certificates, _) = readable(CERTIFICATES)?;
+    let (_, pages) = readable(PAGES)?;
+    Ok(Directories { own, certificates, pages })
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -24,6 +24,7 @@ use super::places::{self, Doors};
 use super::router::Router;
 use super::routes_file::RoutesFile;
 use super::seam::{Identity, Seam};
+use super::tls::{CertificateFiles, Tls};
 use super::{
     Config, Error, ExtraListener, ListenerFile, ListenerName, ProxyArgs, RouteTable, Start, User,
 };
@@ -60,12 +61,15 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     // Before the privileges are gone: the run directory is not ours. The control plane may connect
     // from now on; it is served in a moment.
     let doors = Doors::bind(&run_dir)?;
+    let certificates = CertificateFiles::open(&directories.certificates);
     std::env::set_current_dir(&own).map_err(|source| Error::Prepare { path: own, source })?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
+    let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(compile_kept(&table, cores)),
+        routes: ArcSwap::from_pointee(compile_kept(&table, cores, &tls)),
+        tls,
         config: config.clone(),
         cores,
         max_connections,
@@ -74,7 +78,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         bad_request: AtomicU64::new(0),
         log_dropped: Arc::default(),
         retiring: false.into(),
-        files: directories.files,
+        pages: directories.pages,
     });
     let fingerprint = start.fingerprint.clone();
     let drain = start.drain_ms.unwrap_or(config.upgrade_drain_timeout_ms);
@@ -91,7 +95,8 @@ fn wanted_listeners(start: &Start, table: &RouteTable) -> Vec<Listener> {
 }
 
 /// The routes of the process before.
-fn compile_kept(table: &RouteTable, cores: usize) -> Router {
+fn compile_kept(table: &RouteTable, cores: usize, tls: &Tls) -> Router {
+    tls.set_table(table);
     Router::compile(table, &Router::default(), &[], cores).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");

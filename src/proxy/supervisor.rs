@@ -33,8 +33,8 @@ use super::generations::{self, Retiring, Survey};
 use super::launch::START_TIMEOUT;
 use super::protocol::LISTENER_FILE_NAME;
 use super::{
-    Drained, Error, ExtraListener, ListenerFile, RouteTable, Start, Status, SupervisorSpec, listen,
-    places,
+    Config, Drained, Error, ExtraListener, ListenerFile, RouteTable, Start, Status, SupervisorSpec,
+    listen, places,
 };
 
 /// The waits between failed starts. The first start after a death does not wait.
@@ -240,6 +240,11 @@ impl Supervisor {
             }
             None => Ok(()),
         }
+    }
+
+    /// The settings that a proxy is started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.spec.config
     }
 
     /// Where the proxy listens.

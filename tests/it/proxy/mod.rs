@@ -5,5 +5,6 @@ mod hops;
 mod life;
 mod pages;
 mod switch;
+mod tls;
 mod upgrade;
 mod world;
