@@ -69,7 +69,10 @@ fn port_mappings_are_dokkus_and_each_host_port_has_one_holder() {
     staithe
         .cli(&["ports:add", "shop", &format!("http:{taken}:1")])
         .fails_with(4)
-        .says("another program");
+        .says("cannot be opened")
+        .says("ss -ltnp");
+    // What was refused is not kept: it would stand in the way of all that comes.
+    assert!(!map("shop").contains(&taken.to_string()));
     staithe.cli(&["ports:add", "shop", "https:80:5000"]).fails_with(2).says("TLS on port 80");
 
     staithe.cli(&["ports:clear", "shop"]).succeeds();
@@ -341,6 +344,15 @@ fn what_is_typed_is_what_the_web_sees() {
     get("shop.test", "/apix").is(200, "web.1 on 5000\n");
     let port = staithe.http().port();
     staithe.cli(&["urls", "shop"]).says(&format!("http://shop.test:{port}/api"));
+
+    // A port more, to another of the app's ports, without a lost request.
+    let more = crate::support::staithe::free_address().port();
+    staithe.cli(&["config:set", "shop", "MORE_PORTS=6000"]).succeeds();
+    staithe.cli(&["ports:add", "shop", &format!("http:{more}:6000")]).succeeds();
+    let beside = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, more));
+    get_from(beside, "shop.test", "/").is(200, "web.1 on 6000");
+    get("shop.test", "/").is(200, "web.1 on 5000");
+    staithe.cli(&["ports:clear", "shop"]).succeeds();
 
     // Limits and lists.
     staithe.cli(&["proxy:set", "shop", "client-max-body-size", "1k"]).succeeds();
