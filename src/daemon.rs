@@ -205,7 +205,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
 /// Apps may reach the proxy's ports, and so each other by their public URLs.
 fn network_config(config: &Config) -> network::Config {
     let mut network = config.network.clone();
-    let ports = config.proxy.http_listen.iter().map(std::net::SocketAddr::port);
+    let listen = config.proxy.http_listen.iter().chain(&config.proxy.https_listen);
+    let ports = listen.map(std::net::SocketAddr::port);
     network.open_host_ports.extend(ports.filter(|port| *port != 0));
     network
 }
@@ -252,10 +253,14 @@ fn bind_control_socket(config: &Config) -> anyhow::Result<UnixListener> {
 
 /// Says where everything is, in the log and in a file that scripts may wait for.
 fn announce(config: &Config, platform: &Platform, ssh: &[String]) -> anyhow::Result<()> {
-    let http: Vec<String> =
-        platform.proxy.listening()?.listen.iter().map(ToString::to_string).collect();
-    tracing::info!(http = http.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
-    let state = serde_json::json!({ "pid": std::process::id(), "http": http, "ssh": ssh });
+    let listening = platform.proxy.listening()?;
+    let texts = |addresses: &[std::net::SocketAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let (http, https) = (texts(&listening.listen), texts(&listening.https));
+    tracing::info!(http = http.join(" "), https = https.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
+    let state =
+        serde_json::json!({ "pid": std::process::id(), "http": http, "https": https, "ssh": ssh });
     let path = config.server.run_dir.join("serving.json");
     crate::support::atomic_file::write_volatile(&path, state.to_string().as_bytes(), 0o644)
         .context("write serving.json")

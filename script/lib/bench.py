@@ -55,7 +55,7 @@ class Staithe:
         self.data, self.run = f"{directory}/data", f"{directory}/run"
         self.log_path = f"{directory}/daemon.log"
         self.key = f"{directory}/id_ed25519"
-        self.web_port, self.ssh_port = free_port(), free_port()
+        self.web_port, self.tls_port, self.ssh_port = free_port(), free_port(), free_port()
         self.daemon = None
 
     def start(self):
@@ -65,6 +65,7 @@ class Staithe:
             "network.ipv4_pool": "10.210.0.0/20",
             "network.ipv6_pool": "fd53:7462:beac::/64",
             "proxy.http_listen": f'["127.0.0.1:{self.web_port}"]',
+            "proxy.https_listen": f'["127.0.0.1:{self.tls_port}"]',
             "ssh.listen": f'["127.0.0.1:{self.ssh_port}"]',
             "platform.global_domains": '["test"]',
             # Phases are logged at this level.

@@ -1,12 +1,13 @@
 //! What stands between an app and the web: path prefixes, ports, certificates, networks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
 use super::invalid::text_serde;
+use super::{Hostname, Invalid, PortMap, ProcessType, ProxySettings};
 
 /// The protocol of a port that clients connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,16 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2 without TLS by prior knowledge (RFC 9113 §3.3), as gRPC servers do.
     H2c,
+}
+
+impl UpstreamProtocol {
+    /// As `proxy:set` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2c => "h2c",
+        }
+    }
 }
 
 /// A path under which an app answers: begins with `/`, has no final one (but for `/` itself), no
@@ -115,8 +126,7 @@ impl FromStr for CertificateId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-        match text.len() == 64 && text.bytes().all(digit) {
+        match is_digest(text) {
             true => Ok(Self(text.to_owned())),
             false => Err(Invalid::new("certificate", text, "must be 64 hexadecimal digits")),
         }
@@ -169,6 +179,163 @@ impl fmt::Display for IpRange {
 
 text_serde!(IpRange);
 
+/// When an app's own page is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PageOccasion {
+    /// Maintenance is on.
+    Maintenance,
+    /// Nothing is ready: stopped, crashed, being deployed, busy (503).
+    Unavailable,
+    /// An instance failed: 502 and 504.
+    Error,
+}
+
+impl PageOccasion {
+    /// All occasions.
+    pub const ALL: [Self; 3] = [Self::Maintenance, Self::Unavailable, Self::Error];
+
+    /// As commands take it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Maintenance => "maintenance",
+            Self::Unavailable => "unavailable",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl FromStr for PageOccasion {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let found = Self::ALL.into_iter().find(|occasion| occasion.as_str() == text);
+        found.ok_or_else(|| {
+            Invalid::new("page", text, "must be `maintenance`, `unavailable` or `error`")
+        })
+    }
+}
+
+impl fmt::Display for PageOccasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The shape of an app's access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Apache's combined format.
+    Combined,
+    /// None.
+    Off,
+}
+
+impl AccessLogFormat {
+    /// As `proxy:set` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Combined => "combined",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Names a page of an app's own: SHA-256 of its content, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageId(String);
+
+impl PageId {
+    /// 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PageId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match is_digest(text) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Invalid::new("page", text, "must be 64 hexadecimal digits")),
+        }
+    }
+}
+
+impl fmt::Display for PageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_serde!(PageId);
+
+/// SHA-256 as text, in its one spelling.
+fn is_digest(text: &str) -> bool {
+    let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    text.len() == 64 && text.bytes().all(digit)
+}
+
+/// What an app's owner says of its front door, beside its domains.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FrontSettings {
+    /// `proxy:set`.
+    pub proxy: ProxySettings,
+    /// `ports:*`.
+    pub ports: PortMap,
+    /// `proxy:disable`: the app is not on the web at all.
+    pub disabled: bool,
+    /// `maintenance:on`.
+    pub maintenance: bool,
+    /// `error-pages:set`.
+    pub pages: BTreeMap<PageOccasion, PageId>,
+}
+
+/// A domain, and a path of it: `example.org/api`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteAddress {
+    /// The domain.
+    pub domain: Hostname,
+    /// The path; `/` for all of the domain.
+    pub path: PathPrefix,
+}
+
+impl FromStr for RouteAddress {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (domain, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let path = if path.is_empty() { PathPrefix::root() } else { path.parse()? };
+        Ok(Self { domain: domain.parse()?, path })
+    }
+}
+
+impl fmt::Display for RouteAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.domain, self.path)
+    }
+}
+
+text_serde!(RouteAddress);
+
+/// What leads to an app beside its domains (`routes:add`), whoever has the domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRoute {
+    /// Where it is found.
+    pub address: RouteAddress,
+    /// Which of the app's processes answers.
+    pub process_type: ProcessType,
+    /// Whether the app sees paths without the prefix.
+    pub strip: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +347,17 @@ mod tests {
         assert_eq!(prefix("/").unwrap(), "/");
         for bad in ["", "api", "//", "/a//b", "/a/../b", "/a%2fb", "/a?b", "/a b"] {
             prefix(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_route_is_a_domain_and_a_path() {
+        let route = |text: &str| text.parse::<RouteAddress>().map(|route| route.to_string());
+        assert_eq!(route("Example.org/api/v1/").unwrap(), "example.org/api/v1");
+        assert_eq!(route("example.org").unwrap(), "example.org/");
+        assert_eq!(route("*.example.org/").unwrap(), "*.example.org/");
+        for bad in ["", "/api", "http://example.org/api", "example.org//", "example.org/.."] {
+            route(bad).unwrap_err();
         }
     }
 

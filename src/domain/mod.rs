@@ -15,7 +15,9 @@ mod event;
 mod front;
 mod hostname;
 mod invalid;
+mod ports;
 mod process;
+mod proxy_settings;
 mod release;
 mod resources;
 mod ssh_key;
@@ -29,10 +31,15 @@ pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
 pub use event::Event;
-pub use front::{CertificateId, IpRange, PathPrefix, Scheme, UpstreamProtocol};
+pub use front::{
+    AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
+    PathRoute, RouteAddress, Scheme, UpstreamProtocol,
+};
 pub use hostname::Hostname;
 pub use invalid::Invalid;
+pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
 pub use process::{Formation, InstanceName, ProcessType};
+pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
 pub use ssh_key::SshPublicKey;

@@ -43,6 +43,10 @@ pub(super) struct Entry<'a> {
     pub(super) app: Option<&'a str>,
     pub(super) release: Option<u32>,
     pub(super) client: &'a str,
+    /// Between client and proxy; none for bytes that are no request.
+    pub(super) protocol: Option<&'a str>,
+    /// The version of TLS, if it was used.
+    pub(super) tls: Option<&'a str>,
     pub(super) method: Text<'a>,
     pub(super) host: Text<'a>,
     pub(super) target: Text<'a>,
@@ -51,9 +55,13 @@ pub(super) struct Entry<'a> {
     pub(super) status: u16,
     /// Bytes of body to the client.
     pub(super) bytes: u64,
+    /// Bytes of body from the client.
+    pub(super) received: u64,
     pub(super) duration_ms: u64,
     /// The instance that answered, or should have.
     pub(super) upstream: Option<std::net::SocketAddr>,
+    /// Of `duration_ms`, until the head of its answer was there.
+    pub(super) upstream_ms: Option<u64>,
     /// What went wrong, by the code on the page.
     pub(super) error: Option<&'a str>,
     /// More about it, for the app's owner.

@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::ReadBuf;
 
 use super::http::MAX_HEAD;
+use super::stream::{Sink, Source};
 
 /// Free buffers kept by a core: 2 MiB, enough for 64 connections reading at the same instant.
 const MAX_FREE: usize = 64;
@@ -59,7 +58,7 @@ impl Buffer {
 
     /// Waits for bytes and reads them; 0 at the end of the stream. Must not be called when full.
     /// Cancel-safe.
-    pub(super) async fn fill(&mut self, reader: &mut ReadHalf<'_>) -> io::Result<usize> {
+    pub(super) async fn fill(&mut self, reader: &mut impl Source) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx, reader)).await
     }
 
@@ -67,11 +66,11 @@ impl Buffer {
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut ReadHalf<'_>,
+        reader: &mut impl Source,
     ) -> Poll<io::Result<usize>> {
         if self.storage.is_none() {
             // Only a socket that has something gets a buffer.
-            ready!(reader.as_ref().poll_read_ready(cx))?;
+            ready!(reader.poll_readable(cx))?;
         }
         let storage = self.storage.get_or_insert_with(take_storage);
         if self.end == storage.len() {
@@ -80,7 +79,7 @@ impl Buffer {
             self.start = 0;
         }
         let mut room = ReadBuf::new(&mut storage[self.end..]);
-        let result = Pin::new(reader).poll_read(cx, &mut room);
+        let result = reader.poll_read(cx, &mut room);
         let length = room.filled().len();
         self.end += length;
         if self.is_empty() {
@@ -115,19 +114,17 @@ fn take_storage() -> Box<[u8]> {
 /// Writes all of `slices`, in as few calls as the socket allows. Not cancel-safe: a part may have
 /// been written.
 pub(super) async fn write_all(
-    writer: &mut WriteHalf<'_>,
+    writer: &mut impl Sink,
     mut slices: &mut [IoSlice<'_>],
 ) -> io::Result<()> {
     // Skips empty slices at the front.
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
-        let written =
-            std::future::poll_fn(|cx| Pin::new(&mut *writer).poll_write_vectored(cx, slices))
-                .await?;
+        let written = std::future::poll_fn(|cx| writer.poll_write(cx, slices)).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         IoSlice::advance_slices(&mut slices, written);
     }
-    Ok(())
+    std::future::poll_fn(|cx| writer.poll_flush(cx)).await
 }

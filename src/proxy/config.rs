@@ -14,6 +14,8 @@ use crate::domain::{Bytes, Millis};
 pub struct Config {
     /// Addresses for plain HTTP. `[::]:80`, the default, takes IPv4 too; port 0 picks a free port.
     pub http_listen: Vec<SocketAddr>,
+    /// Addresses for HTTP over TLS. Default `[::]:443`; empty for none.
+    pub https_listen: Vec<SocketAddr>,
     /// The user and group the process becomes once its ports are bound; they need no entry in
     /// `/etc/passwd`. Default 32767:32767.
     pub user: User,
@@ -63,6 +65,7 @@ impl Default for Config {
         let seconds = |count: u64| Millis(count * 1000);
         Self {
             http_listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))],
+            https_listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443))],
             user: User { uid: 32767, gid: 32767 },
             threads: 0,
             max_connections: 0,

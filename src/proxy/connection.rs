@@ -1,32 +1,32 @@
 //! A client's connection: one request after another.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-use super::access_log::{Entry, Text};
+use super::admission::{self, Admission, Answer, Arrival, Decision};
 use super::buffer::{Buffer, write_all};
+use super::client::Client;
 use super::core::{Core, Registration};
 use super::exchange;
+use super::http::Version;
 use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, push_decimal};
 use super::http::scan::HeadScan;
-use super::page::{Page, Rendered};
-use super::router::{Counted, Target, TargetState};
+use super::page::{self, Page, Rendered};
+use super::record::{self, Outcome, Protocol, Seen};
+use super::router::Target;
+use super::stream::{Reader, Sink, Stream, Writer};
 use super::timer::Timer;
+use super::tls::{self, Accepted};
+use crate::domain::Scheme;
 
 /// How long a client may go on sending what nobody reads after it was answered. Closing at once
 /// would make its kernel throw away the answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(5);
-
-/// The status logged for a client that left before its answer, as nginx does.
-pub(super) const CLIENT_LEFT: u16 = 499;
 
 /// How a connection goes on after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +45,12 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Connection<'s> {
     pub(super) core: &'s Core,
-    pub(super) reader: ReadHalf<'s>,
-    pub(super) writer: WriteHalf<'s>,
+    pub(super) reader: Reader<'s>,
+    pub(super) writer: Writer<'s>,
     /// What the client sent and we did not deal with yet.
     pub(super) buffer: Buffer,
     pub(super) timer: &'s Timer,
-    client: &'s str,
-    port: u16,
+    pub(super) client: &'s Client,
 }
 
 /// A request on its way, and what is known of it for the log.
@@ -60,53 +59,78 @@ pub(super) struct Passage<'r> {
     pub(super) request: &'r Request,
     /// The head for the app; the ranges of `request` are into it.
     pub(super) head: &'r [u8],
-    started: Instant,
+    admission: &'r Admission,
+    pub(super) started: Instant,
     started_ms: i64,
 }
 
-/// How a request ended.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) status: u16,
-    /// Bytes of body that were sent to the client.
-    pub(super) bytes: u64,
-    /// The answer was cut short.
-    pub(super) aborted: bool,
-    pub(super) upstream: Option<SocketAddr>,
-    pub(super) error: Option<&'static str>,
-    pub(super) detail: Option<&'static str>,
+/// Serves a client until its connection ends.
+///
+/// An idle connection costs what this future takes, so everything beyond the wait for a request is
+/// in boxes of its own.
+pub(super) async fn serve(core: Rc<Core>, stream: TcpStream, client: Client) {
+    let _registration = Registration::new(Rc::clone(&core)).await;
+    match client.listener.scheme {
+        Scheme::Http => serve_http1(&core, Stream::Plain(stream), &client).await,
+        Scheme::Https => Box::pin(serve_https(core, stream, client)).await,
+    }
 }
 
-/// Serves a client until its connection ends.
-pub(super) async fn serve(core: Rc<Core>, mut stream: TcpStream, peer: SocketAddr, port: u16) {
-    let _registration = Registration::new(Rc::clone(&core)).await;
-    let client = peer.ip().to_canonical().to_string();
+async fn serve_https(core: Rc<Core>, stream: TcpStream, client: Client) {
+    let deadline = core.shared.config.request_head_timeout_ms.into();
+    match Box::pin(tls::accept(&core.shared.tls, stream, deadline)).await {
+        Accepted::Secured { stream, session, http2: _ } => {
+            let client = client.secured(session);
+            serve_http1(&core, Stream::Tls(stream), &client).await;
+        }
+        Accepted::PlainHttp(stream) => refuse_plain(&core, Stream::Plain(stream), &client).await,
+        Accepted::Ended => {}
+    }
+}
+
+async fn serve_http1(core: &Core, mut stream: Stream, client: &Client) {
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
-    let (reader, writer) = stream.split();
-    let buffer = Buffer::default();
-    let mut connection =
-        Connection { core: &core, reader, writer, buffer, timer: &timer, client: &client, port };
-    let next = connection.run().await;
-    drop(connection);
+    let next = Connection::new(core, &mut stream, &timer, client).run().await;
+    finish(stream, next).await;
+}
+
+/// Answers a client that speaks HTTP to an HTTPS port. What it sent is not read: whatever it is, it
+/// came unprotected.
+async fn refuse_plain(core: &Core, mut stream: Stream, client: &Client) {
+    let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
+    let next = Connection::new(core, &mut stream, &timer, client).refuse(Page::PlainHttp).await;
+    finish(stream, next).await;
+}
+
+async fn finish(mut stream: Stream, next: Next) {
     match next {
-        Next::Request | Next::Close => {}
-        Next::Linger => linger(stream).await,
+        // So that the end can be told from a cut (RFC 8446 §6.1).
+        Next::Request | Next::Close => stream.close_now().await,
+        Next::Linger => Box::pin(linger(stream)).await,
         Next::Reset => {
             // Only affects how the close looks; the connection ends in any case.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     let discard = async {
         // Errors mean that the connection has ended, which is what is waited for.
-        let _ = stream.shutdown().await;
+        let (_, mut writer) = stream.split();
+        let _ = std::future::poll_fn(|cx| writer.poll_shutdown(cx)).await;
         let mut sink = [0; 4096];
-        while matches!(stream.read(&mut sink).await, Ok(length) if length > 0) {}
+        while matches!(stream.tcp().read(&mut sink).await, Ok(length) if length > 0) {}
     };
     // Past the deadline the client has had its chance.
     let _ = tokio::time::timeout(LINGER, discard).await;
+}
+
+impl<'s> Connection<'s> {
+    fn new(core: &'s Core, stream: &'s mut Stream, timer: &'s Timer, client: &'s Client) -> Self {
+        let (reader, writer) = stream.split();
+        Self { core, reader, writer, buffer: Buffer::default(), timer, client }
+    }
 }
 
 impl Connection<'_> {
@@ -115,9 +139,9 @@ impl Connection<'_> {
             let head_length = match self.next_head().await {
                 Ok(Some(head_length)) => head_length,
                 Ok(None) => return Next::Close,
-                Err(page) => return self.refuse(page).await,
+                Err(page) => return Box::pin(self.refuse(page)).await,
             };
-            match self.serve_request(head_length).await {
+            match Box::pin(self.serve_request(head_length)).await {
                 Next::Request => {}
                 next => return next,
             }
@@ -129,7 +153,7 @@ impl Connection<'_> {
     ///
     /// # Errors
     /// The page that answers a head that is too slow, too long or no head.
-    async fn next_head(&mut self) -> Result<Option<usize>, Page<'static>> {
+    async fn next_head(&mut self) -> Result<Option<usize>, Page> {
         let mut scan = HeadScan::default();
         let mut begun = false;
         loop {
@@ -183,21 +207,25 @@ impl Connection<'_> {
     async fn serve_request(&mut self, head_length: usize) -> Next {
         let started = Instant::now();
         let started_ms = self.core.clock.now_ms();
-        let id = self.core.ids.next();
         let mut head = self.core.take_scratch();
-        let forwarding = Forwarding {
-            client: self.client,
-            proto: "http",
-            port: self.port,
-            request_id: std::str::from_utf8(&id).unwrap_or_default(),
-            start_ms: started_ms,
-        };
-        let read = &self.buffer.data()[..head_length];
-        let next = match request::rewrite(read, &forwarding, &mut head) {
-            Ok(request) => {
+        let next = match self.admit(head_length, started_ms, &mut head) {
+            Ok((request, admission)) => {
                 self.buffer.consume(head_length);
-                let passage = Passage { request: &request, head: &head, started, started_ms };
-                exchange::forward(self, &passage).await
+                let passage = Passage {
+                    request: &request,
+                    head: &head,
+                    admission: &admission,
+                    started,
+                    started_ms,
+                };
+                match &admission.decision {
+                    Decision::Forward(admitted) => {
+                        exchange::forward(self, &passage, &admitted.target).await
+                    }
+                    Decision::Answer { answer, target } => {
+                        exchange::respond(self, &passage, target.as_deref(), answer).await
+                    }
+                }
             }
             Err(refusal) => self.refuse(Page::Refused(refusal)).await,
         };
@@ -205,57 +233,85 @@ impl Connection<'_> {
         next
     }
 
+    /// Reads the head, decides about the request and writes the head for the app.
+    fn admit(
+        &self,
+        head_length: usize,
+        start_ms: i64,
+        out: &mut Vec<u8>,
+    ) -> Result<(Request, Admission), Refusal> {
+        let mut storage = request::storage();
+        let parsed = request::read(&self.buffer.data()[..head_length], &mut storage)?;
+        let arrival = Arrival {
+            peer: self.client.address,
+            peer_text: self.client.text(),
+            listener: self.client.listener.name,
+            port: self.client.listener.address.port(),
+            scheme: self.client.listener.scheme,
+        };
+        let asked = admission::Asked {
+            method: parsed.method(),
+            host: parsed.host(),
+            authority: parsed.authority(),
+            target: parsed.target(),
+            head_length,
+            content_length: parsed.content_length(),
+            claims: parsed.claims(),
+        };
+        let admission = match self.client.may_ask_for(asked.host.as_str(), &self.core.shared.tls) {
+            true => admission::admit(self.core, &arrival, &asked),
+            false => Admission::misdirected(),
+        };
+        let id = self.core.ids.next();
+        let forwarding = Forwarding {
+            request_id: std::str::from_utf8(&id).unwrap_or_default(),
+            start_ms,
+            ..admission.forwarding(&arrival, &asked)
+        };
+        let request = parsed.write(&forwarding, out);
+        Ok((request, admission))
+    }
+
     /// Answers bytes that are not a request, and gives up on the connection: where the next request
     /// would start is unknown.
-    async fn refuse(&mut self, page: Page<'_>) -> Next {
-        increment_shared(&self.core.shared.bad_request);
-        let now_ms = self.core.clock.now_ms();
+    async fn refuse(&mut self, page: Page) -> Next {
         let id = self.core.ids.next();
         let id = std::str::from_utf8(&id).unwrap_or_default();
-        let rendered = page.render(Wants::Text, id);
+        // Sets the date of the answer.
+        self.core.clock.now_ms();
+        let reader = page::Reader {
+            wants: Wants::Text,
+            request_id: id,
+            target: None,
+            scheme: self.client.listener.scheme,
+        };
+        let rendered = page.render(&reader);
         self.write_page(&rendered, id, Method::Other, Next::Linger).await;
-        if self.core.log.is_on() {
-            self.core.log.add(&Entry {
-                time: &self.core.clock.rfc3339(now_ms),
-                request_id: id,
-                app: None,
-                release: None,
-                client: self.client,
-                method: Text(b""),
-                host: Text(b""),
-                target: Text(b""),
-                user_agent: Text(b""),
-                status: rendered.status,
-                bytes: rendered.body.len() as u64,
-                duration_ms: 0,
-                upstream: None,
-                error: Some(rendered.code),
-                detail: None,
-            });
-        }
+        record::refused(self.core, self.client.text(), id, &rendered);
         Next::Linger
     }
 
-    /// Answers a request with a page of ours. `body_read` says whether the request's body, if any,
-    /// is out of the way.
+    /// Answers a request ourselves. `body_read` says whether the request's body, if any, is out of
+    /// the way.
     pub(super) async fn respond(
         &mut self,
         passage: &Passage<'_>,
-        page: Page<'_>,
+        target: Option<&Target>,
+        answer: &Answer,
         body_read: BodyRead,
     ) -> (Next, Outcome) {
         let request = passage.request;
-        let rendered = page.render(request.wants, passage.id());
+        let (wants, request_id) = (request.wants, passage.id());
+        let rendered = answer.render(&page::Reader {
+            wants,
+            request_id,
+            target,
+            scheme: self.client.listener.scheme,
+        });
         let keep = request.keep_alive && body_read == BodyRead::Whole && !self.core.draining.get();
         let next = if keep { Next::Request } else { Next::Linger };
-        let written = self.write_page(&rendered, passage.id(), request.method, next).await;
-        let outcome = Outcome {
-            status: rendered.status,
-            bytes: rendered.body.len() as u64,
-            error: Some(rendered.code),
-            ..Outcome::default()
-        };
-        (if written { next } else { Next::Close }, outcome)
+        let written = self.write_page(&rendered, request_id, request.method, next).await;
+        (if written { next } else { Next::Close }, Outcome::page(&rendered))
     }
 
     /// Returns whether the page was written whole.
@@ -272,42 +328,24 @@ impl Connection<'_> {
 
     /// Counts and logs a request that has ended.
     pub(super) fn record(&self, passage: &Passage<'_>, target: Option<&Target>, outcome: &Outcome) {
-        match (target, outcome.aborted) {
-            (Some(target), true) => target.counters.count(self.core.index, Counted::Aborted),
-            (Some(target), false) => {
-                target.counters.count(self.core.index, Counted::Status(outcome.status));
-            }
-            (None, _) => increment_shared(&self.core.shared.unknown_host),
-        }
-        if self.core.log.is_on() {
-            self.log(passage, target, outcome);
-        }
-    }
-
-    fn log(&self, passage: &Passage<'_>, target: Option<&Target>, outcome: &Outcome) {
-        let release = match target.map(|target| &target.state) {
-            Some(TargetState::Live { release, .. }) => Some(release.0),
-            _ => None,
-        };
-        let duration = passage.started.elapsed().as_millis();
         let request = passage.request;
-        self.core.log.add(&Entry {
-            time: &self.core.clock.rfc3339(passage.started_ms),
+        let target_sent = &passage.head[request.target.clone()];
+        let seen = Seen {
+            started: passage.started,
+            started_ms: passage.started_ms,
             request_id: passage.id(),
-            app: target.map(|target| target.app.as_str()),
-            release,
-            client: self.client,
-            method: Text(&passage.head[request.method_name.clone()]),
-            host: Text(request.host.as_str().as_bytes()),
-            target: Text(&passage.head[request.target.clone()]),
-            user_agent: Text(&passage.head[request.user_agent.clone()]),
-            status: outcome.status,
-            bytes: outcome.bytes,
-            duration_ms: u64::try_from(duration).unwrap_or(u64::MAX),
-            upstream: outcome.upstream,
-            error: outcome.error,
-            detail: outcome.detail,
-        });
+            client: passage.admission.client.as_deref().unwrap_or(self.client.text()),
+            protocol: match request.version {
+                Version::Http10 => Protocol::Http10,
+                Version::Http11 => Protocol::Http11,
+            },
+            tls: self.client.session.as_ref().map(|session| session.version),
+            method: &passage.head[request.method_name.clone()],
+            host: request.host.as_str().as_bytes(),
+            target: passage.admission.asked_target().map_or(target_sent, str::as_bytes),
+            user_agent: &passage.head[request.user_agent.clone()],
+        };
+        record::ended(self.core, target, &seen, outcome);
     }
 }
 
@@ -339,27 +377,15 @@ enum Read {
     TooSlow,
 }
 
-/// For counters that several cores write, off the usual path.
-fn increment_shared(counter: &std::sync::atomic::AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 fn page_head(page: &Rendered, id: &str, date: &str, next: Next, head: &mut Vec<u8>) {
-    let mut line = |parts: [&str; 2]| {
+    let mut line = |parts: [&str; 3]| {
         parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
         head.extend_from_slice(b"\r\n");
     };
-    line([&format!("HTTP/1.1 {} ", page.status), page.reason]);
-    line(["Content-Type: ", page.content_type]);
-    line(["Date: ", date]);
-    line(["X-Request-Id: ", id]);
-    line(["Cache-Control: ", "no-store"]);
-    line(["X-Content-Type-Options: ", "nosniff"]);
-    line(["Content-Security-Policy: ", "default-src 'none'; style-src 'unsafe-inline'"]);
-    if let Some(seconds) = page.retry_after_s {
-        line(["Retry-After: ", &seconds.to_string()]);
-    }
-    line(["Connection: ", if next == Next::Request { "keep-alive" } else { "close" }]);
+    line([&format!("HTTP/1.1 {}", page.status), " ", page.reason]);
+    line(["Date", ": ", date]);
+    page.fields(id, |name, value| line([name, ": ", value]));
+    line(["Connection", ": ", if next == Next::Request { "keep-alive" } else { "close" }]);
     head.extend_from_slice(b"Content-Length: ");
     push_decimal(head, page.body.len() as u64);
     head.extend_from_slice(b"\r\n\r\n");

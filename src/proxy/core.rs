@@ -16,10 +16,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
+use super::client::Client;
 use super::clock::{Clock, RequestIds};
-use super::http::host::FoldedHost;
+use super::listen::Listener;
 use super::page::Page;
 use super::router::{Router, Target, TargetState};
+use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool};
 use super::{Config, connection};
 
@@ -43,6 +45,7 @@ pub(super) struct Shared {
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
+    pub(super) tls: Tls,
 }
 
 /// What the control thread tells a core.
@@ -91,11 +94,11 @@ pub(super) enum Lease {
     /// To an instance, on which it is counted from now on.
     Open { target: Arc<Target>, open: OpenRequest },
     /// Nowhere: the app's state.
-    Unavailable { target: Arc<Target> },
+    Unavailable { target: Arc<Target>, page: Page },
     /// Nowhere: every instance was tried.
     Exhausted,
-    /// No app has the host.
-    Unknown,
+    /// The route is gone.
+    Gone,
 }
 
 impl Core {
@@ -114,18 +117,21 @@ impl Core {
         }
     }
 
-    /// Looks the host up and opens a request on the best upstream not in `tried`. The lookup and the
-    /// count are one step for this core, on which `CoreCommand::Switched` relies.
-    pub(super) fn lease(&self, host: &FoldedHost, tried: &[SocketAddr]) -> Lease {
+    /// Opens a request on the best upstream not in `tried` of the route that `admitted` belongs to,
+    /// as it is in the table in force. The lookup and the count are one step for this core, on which
+    /// `CoreCommand::Switched` relies.
+    pub(super) fn lease(&self, admitted: &Arc<Target>, tried: &[SocketAddr]) -> Lease {
         let router = self.shared.routes.load();
-        let Some(target) = router.find(host.as_str()) else { return Lease::Unknown };
+        let Some(target) = router.successor(admitted) else { return Lease::Gone };
         let target = Arc::clone(target);
-        let chosen = match &target.state {
-            TargetState::Live { upstreams, .. } if !upstreams.is_empty() => {
-                self.pool.choose(upstreams, tried, self.index)
-            }
-            _ => return Lease::Unavailable { target },
+        if let Some(page) = target.page() {
+            return Lease::Unavailable { target, page };
+        }
+        let upstreams = match &target.state {
+            TargetState::Live { upstreams, .. } => upstreams,
+            _ => return Lease::Exhausted,
         };
+        let chosen = self.pool.choose(upstreams, tried, self.index);
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
             None => Lease::Exhausted,
@@ -149,18 +155,6 @@ impl Core {
         self.draining.set(true);
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
-        }
-    }
-}
-
-impl Target {
-    /// The page for an app that has no instance to ask.
-    pub(super) fn page(&self) -> Page<'_> {
-        let app = self.app.as_str();
-        match self.state {
-            TargetState::Stopped => Page::Stopped { app },
-            TargetState::Deploying => Page::Deploying { app },
-            TargetState::Crashed | TargetState::Live { .. } => Page::Crashed { app },
         }
     }
 }
@@ -204,7 +198,7 @@ impl Drop for Registration {
 /// If its runtime cannot be made.
 pub(super) fn run(
     core: Core,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(Listener, std::net::TcpListener)>,
     commands: mpsc::Receiver<CoreCommand>,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
@@ -214,12 +208,12 @@ pub(super) fn run(
 
 async fn serve(
     core: Rc<Core>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(Listener, std::net::TcpListener)>,
     mut commands: mpsc::Receiver<CoreCommand>,
 ) -> io::Result<()> {
-    for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(accept(Rc::clone(&core), listener));
+    for (listener, socket) in listeners {
+        let socket = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
     }
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
         tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
@@ -269,22 +263,22 @@ async fn all_ended(core: &Core) {
 }
 
 /// Takes connections until the process is about to end; those the kernel has taken by then too.
-async fn accept(core: Rc<Core>, listener: TcpListener) {
+async fn accept(core: Rc<Core>, listener: Rc<Listener>, socket: TcpListener) {
     let registration = Registration::new(Rc::clone(&core)).await;
     // A listener is registered to be woken, and is no client.
     core.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    let port = listener.local_addr().map_or(0, |address| address.port());
     loop {
         wait_for_room(&core).await;
-        match next_connection(&core, &listener).await {
+        match next_connection(&core, &socket).await {
             None => break,
             Some(Ok((stream, peer))) => {
-                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, peer, port));
+                let client = Client::new(peer, Rc::clone(&listener));
+                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, client));
             }
             Some(Err(error)) => {
                 // The client may be gone already (ECONNABORTED); the rest is a shortage.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
-                    tracing::warn!(%error, port, "accept a connection");
+                    tracing::warn!(%error, listener = %listener.address, "accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -307,9 +301,9 @@ async fn wait_for_room(core: &Core) {
 
 async fn next_connection(
     core: &Core,
-    listener: &TcpListener,
+    socket: &TcpListener,
 ) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+    std::future::poll_fn(|cx| match socket.poll_accept(cx) {
         std::task::Poll::Pending if core.draining.get() => std::task::Poll::Ready(None),
         poll => poll.map(Some),
     })

@@ -1,16 +1,19 @@
 //! One request and its answer: to an instance, back, and what happens when either side fails.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Config;
+use super::admission::Answer;
+use super::attempts::{Failure, MAX_ATTEMPTS, MAX_INTERIM};
 use super::buffer::{Buffer, write_all};
-use super::connection::{BodyRead, CLIENT_LEFT, Connection, Next, Outcome, Passage};
+use super::connection::{BodyRead, Connection, Next, Passage};
 use super::core::{Core, Lease};
 use super::http::Version;
 use super::http::body::{BadBody, BodyReader, Envelope, Framing};
@@ -18,30 +21,32 @@ use super::http::request::Request;
 use super::http::response::{self, Asked, BadResponse, Response};
 use super::http::scan::HeadScan;
 use super::page::Page;
+use super::record::{CLIENT_LEFT, Outcome};
 use super::router::Target;
+use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
 
-/// Connections tried for one request: a stale one from the pool, and two instances that refuse.
-const MAX_ATTEMPTS: usize = 3;
-
-/// Interim answers (1xx) passed on for one request; an app that sends more is broken.
-const MAX_INTERIM: usize = 32;
-
-/// Forwards a request, answers it, and records how that went.
-pub(super) async fn forward(connection: &mut Connection<'_>, passage: &Passage<'_>) -> Next {
+/// Forwards a request that was admitted to `admitted`, answers it, and records how that went.
+pub(super) async fn forward(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    admitted: &Arc<Target>,
+) -> Next {
     let request = passage.request;
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut reuse = if request.replayable() { Reuse::Freely } else { Reuse::Cautiously };
     // What the last attempt met; a page only if no other attempt is possible.
     let mut failure: Option<Failure> = None;
     for _ in 0..MAX_ATTEMPTS {
-        let (target, open) = match connection.core.lease(&request.host, &tried) {
+        let (target, open) = match connection.core.lease(admitted, &tried) {
             Lease::Open { target, open } => (target, open),
-            Lease::Unknown => return respond(connection, passage, None, Page::UnknownHost).await,
-            Lease::Unavailable { target } => {
-                return respond(connection, passage, Some(&target), target.page()).await;
+            Lease::Unavailable { target, page } => {
+                return respond(connection, passage, Some(&target), &Answer::Page(page)).await;
+            }
+            Lease::Gone => {
+                return respond(connection, passage, None, &Answer::Page(Page::UnknownHost)).await;
             }
             Lease::Exhausted => break,
         };
@@ -55,63 +60,41 @@ pub(super) async fn forward(connection: &mut Connection<'_>, passage: &Passage<'
                 Attempt::Ended(next) => return next,
                 Attempt::Stale => {
                     reuse = Reuse::Never;
-                    failure = Some(Failure { target, address, kind: FailureKind::Closed });
+                    failure = Some(Failure::closed(target, address));
                 }
             },
         }
     }
     match failure {
-        Some(failure) => failure.answer(connection, passage).await,
+        Some(failure) => answer_failure(connection, passage, &failure).await,
         // Every attempt sets it; without instances there would have been a page above.
-        None => respond(connection, passage, None, Page::UnknownHost).await,
+        None => respond(connection, passage, None, &Answer::Page(Page::UnknownHost)).await,
     }
 }
 
-/// An attempt that left the client without an answer.
-struct Failure {
-    target: std::sync::Arc<Target>,
-    address: SocketAddr,
-    kind: FailureKind,
+/// Answers with what the last attempt met.
+async fn answer_failure(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    failure: &Failure,
+) -> Next {
+    let body_read = BodyRead::of(passage.request);
+    let (target, page) = (Some(&*failure.target), Answer::Page(failure.page()));
+    let (next, outcome) = connection.respond(passage, target, &page, body_read).await;
+    let outcome = Outcome { upstream: Some(failure.address), ..outcome };
+    connection.record(passage, Some(&failure.target), &outcome);
+    next
 }
 
-enum FailureKind {
-    Unreachable,
-    ConnectTimeout,
-    Closed,
-}
-
-impl Failure {
-    fn connect(target: std::sync::Arc<Target>, address: SocketAddr, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
-            _ => FailureKind::Unreachable,
-        };
-        Self { target, address, kind }
-    }
-
-    async fn answer(&self, connection: &mut Connection<'_>, passage: &Passage<'_>) -> Next {
-        let app = self.target.app.as_str();
-        let page = match self.kind {
-            FailureKind::Unreachable => Page::Unreachable { app },
-            FailureKind::ConnectTimeout => Page::Timeout { app },
-            FailureKind::Closed => Page::Closed { app },
-        };
-        let body_read = BodyRead::of(passage.request);
-        let (next, outcome) = connection.respond(passage, page, body_read).await;
-        let outcome = Outcome { upstream: Some(self.address), ..outcome };
-        connection.record(passage, Some(&self.target), &outcome);
-        next
-    }
-}
-
-async fn respond(
+/// Answers a request of which nothing was forwarded.
+pub(super) async fn respond(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
     target: Option<&Target>,
-    page: Page<'_>,
+    answer: &Answer,
 ) -> Next {
     let body_read = BodyRead::of(passage.request);
-    let (next, outcome) = connection.respond(passage, page, body_read).await;
+    let (next, outcome) = connection.respond(passage, target, answer, body_read).await;
     connection.record(passage, target, &outcome);
     next
 }
@@ -284,14 +267,13 @@ impl Ended<'_> {
 
     /// Tells the client what can still be told.
     async fn fail(&self, connection: &mut Connection<'_>, end: End) -> Next {
-        let app = self.target.app.as_str();
         let (page, detail) = match end {
-            End::Received(Err(ReceiveError::Closed)) => (Page::Closed { app }, None),
-            End::Received(Err(ReceiveError::Bad(bad))) => (Page::BadResponse { app }, Some(bad.0)),
-            End::Received(Err(ReceiveError::Cut(why))) => (Page::Closed { app }, Some(why)),
+            End::Received(Err(ReceiveError::Closed)) => (Page::Closed, None),
+            End::Received(Err(ReceiveError::Bad(bad))) => (Page::BadResponse, Some(bad.0)),
+            End::Received(Err(ReceiveError::Cut(why))) => (Page::Closed, Some(why)),
             End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
             End::TimedOut if self.progress.client_awaited.get() => (Page::RequestTimeout, None),
-            End::TimedOut => (Page::Timeout { app }, None),
+            End::TimedOut => (Page::Timeout, None),
             End::Send(SendEnd::ClientGone) | End::Received(_) => return self.leave(connection),
         };
         if self.progress.answered.get() {
@@ -302,7 +284,10 @@ impl Ended<'_> {
         }
         let sent = self.progress.sent.get();
         let body_read = if sent { BodyRead::Whole } else { BodyRead::of(self.passage.request) };
-        let (next, outcome) = connection.respond(self.passage, page, body_read).await;
+        let (next, outcome) = {
+            let target = Some(self.target);
+            connection.respond(self.passage, target, &Answer::Page(page), body_read).await
+        };
         let outcome = Outcome { upstream: Some(self.upstream), detail, ..outcome };
         connection.record(self.passage, Some(self.target), &outcome);
         next
@@ -320,7 +305,7 @@ impl Ended<'_> {
 
 /// Client to instance.
 struct SendSide<'a, 'c, 'u> {
-    reader: &'a mut ReadHalf<'c>,
+    reader: &'a mut Reader<'c>,
     buffer: &'a mut Buffer,
     writer: &'a mut WriteHalf<'u>,
     progress: &'a Progress,
@@ -397,7 +382,7 @@ enum Sent {
 /// Instance to client.
 struct ReceiveSide<'a, 'c, 'u> {
     reader: &'a mut ReadHalf<'u>,
-    writer: &'a mut WriteHalf<'c>,
+    writer: &'a mut Writer<'c>,
     progress: &'a Progress,
     timer: &'a Timer,
     core: &'a Core,

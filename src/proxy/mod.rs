@@ -28,11 +28,17 @@ mod routes;
 mod http;
 
 mod access_log;
+mod admission;
+mod attempts;
 mod buffer;
+mod client;
 mod clock;
 mod page;
+mod record;
 mod router;
+mod stream;
 mod timer;
+mod tls;
 mod upstream;
 
 mod connection;

@@ -2,31 +2,47 @@
 
 use serde::Serialize;
 
+use crate::domain::Scheme;
+
+use super::admission::Answer;
 use super::http::request::{Refusal, Wants};
+use super::router::Target;
 
 /// A page the proxy answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page<'a> {
+pub(super) enum Page {
     /// No app has the host. Says nothing about the hosts there are.
     UnknownHost,
+    /// The host is an app's, but not on this connection (RFC 9110 §15.5.20).
+    Misdirected,
+    /// The app's owner does not want this client.
+    Forbidden,
+    /// The app is in maintenance.
+    Maintenance,
     /// The app was stopped.
-    Stopped { app: &'a str },
+    Stopped,
     /// The app's instances crash.
-    Crashed { app: &'a str },
+    Crashed,
     /// The app's first deploy is not done.
-    Deploying { app: &'a str },
+    Deploying,
+    /// The app has as many requests open as its owner allows.
+    Busy,
     /// No instance takes connections.
-    Unreachable { app: &'a str },
+    Unreachable,
     /// The instance hung up without an answer.
-    Closed { app: &'a str },
+    Closed,
     /// The instance's answer is not HTTP.
-    BadResponse { app: &'a str },
+    BadResponse,
     /// The instance took too long.
-    Timeout { app: &'a str },
+    Timeout,
     /// The client took too long with its request.
     RequestTimeout,
     /// The request's body is broken.
     BadBody,
+    /// The request's body is longer than the app takes.
+    BodyTooLarge,
+    /// Plain HTTP on an HTTPS port.
+    PlainHttp,
     /// The request was refused before it had a destination.
     Refused(Refusal),
 }
@@ -34,13 +50,34 @@ pub(super) enum Page<'a> {
 /// Whose doing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Fault {
+pub(super) enum Fault {
     /// The request, or who sent it.
     Client,
     /// The app, or whoever runs it.
     App,
-    /// Nobody: it will pass.
-    Nobody,
+    /// Staithe, or the machine.
+    Platform,
+}
+
+impl Fault {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::App => "app",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// For whom an answer of ours is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) wants: Wants,
+    pub(super) request_id: &'a str,
+    /// Whose page it is.
+    pub(super) target: Option<&'a Target>,
+    /// How the client came.
+    pub(super) scheme: Scheme,
 }
 
 /// A page before it is rendered.
@@ -56,24 +93,81 @@ struct Content {
     retry_after_s: Option<u32>,
 }
 
-/// A page as bytes.
+/// An answer of ours before it is framed.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) status: u16,
     pub(super) reason: &'static str,
-    pub(super) code: &'static str,
-    pub(super) content_type: &'static str,
-    pub(super) retry_after_s: Option<u32>,
+    /// What went wrong, for the log; `None` for what is no error.
+    pub(super) code: Option<&'static str>,
     pub(super) body: String,
+    content_type: &'static str,
+    fault: Option<Fault>,
+    retry_after_s: Option<u32>,
+    location: Option<String>,
+}
+
+impl Rendered {
+    /// Names and values of its header fields, but for date and framing.
+    pub(super) fn fields(&self, request_id: &str, mut each: impl FnMut(&'static str, &str)) {
+        each("Content-Type", self.content_type);
+        each("X-Request-Id", request_id);
+        each("Cache-Control", "no-store");
+        each("X-Content-Type-Options", "nosniff");
+        each("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+        if let (Some(code), Some(fault)) = (self.code, self.fault) {
+            each("X-Staithe-Error", code);
+            each("X-Staithe-Fault", fault.as_str());
+        }
+        if let Some(seconds) = self.retry_after_s {
+            each("Retry-After", &seconds.to_string());
+        }
+        if let Some(location) = &self.location {
+            each("Location", location);
+        }
+    }
+}
+
+impl Answer {
+    /// Makes the answer what `reader` gets.
+    pub(super) fn render(&self, reader: &Reader<'_>) -> Rendered {
+        match self {
+            Self::Page(page) => page.render(reader),
+            Self::Redirect { status, location } => Rendered {
+                status: *status,
+                reason: reason(*status),
+                code: None,
+                body: format!("See {location}\n"),
+                content_type: "text/plain; charset=utf-8",
+                fault: None,
+                retry_after_s: None,
+                location: Some(location.clone()),
+            },
+            Self::Challenge(authorization) => Rendered {
+                status: 200,
+                reason: reason(200),
+                code: None,
+                body: authorization.clone(),
+                // RFC 8555 §8.3.
+                content_type: "application/octet-stream",
+                fault: None,
+                retry_after_s: None,
+                location: None,
+            },
+        }
+    }
 }
 
 const TEMPLATE: &str = include_str!("../../templates/proxy/page.html");
 
-impl Page<'_> {
+impl Page {
     /// Renders the page in the form the client wants, naming the request.
-    pub(super) fn render(&self, wants: Wants, request_id: &str) -> Rendered {
-        let content = self.content();
-        let (content_type, body) = match wants {
+    pub(super) fn render(&self, reader: &Reader<'_>) -> Rendered {
+        // Pages that name the app are only those of a target.
+        let app = reader.target.map_or("<app>", |target| target.app.as_str());
+        let content = self.content(app);
+        let request_id = reader.request_id;
+        let (content_type, body) = match reader.wants {
             Wants::Html => ("text/html; charset=utf-8", content.html(request_id)),
             Wants::Json => ("application/json", content.json(request_id)),
             Wants::Text => ("text/plain; charset=utf-8", content.text(request_id)),
@@ -81,34 +175,64 @@ impl Page<'_> {
         Rendered {
             status: content.status,
             reason: reason(content.status),
-            code: content.code,
-            content_type,
-            retry_after_s: content.retry_after_s,
+            code: Some(content.code),
             body,
+            content_type,
+            fault: Some(content.fault),
+            retry_after_s: content.retry_after_s,
+            location: None,
         }
     }
 
     /// The code, as in the access log.
     pub(super) fn code(&self) -> &'static str {
-        self.content().code
+        self.content("").code
     }
 
-    fn content(&self) -> Content {
+    fn content(&self, app: &str) -> Content {
         match self {
-            Self::Stopped { app } => app_page(
+            Self::UnknownHost
+            | Self::Misdirected
+            | Self::PlainHttp
+            | Self::Forbidden
+            | Self::RequestTimeout
+            | Self::BadBody
+            | Self::BodyTooLarge => self.client_content(),
+            Self::Refused(refusal) => refused_page(*refusal),
+            Self::Unreachable | Self::Closed | Self::BadResponse | Self::Timeout => {
+                self.failure_content(app)
+            }
+            Self::Maintenance | Self::Stopped | Self::Crashed | Self::Deploying | Self::Busy => {
+                self.state_content(app)
+            }
+        }
+    }
+
+    /// The app is as its owner wants it, or was left.
+    fn state_content(&self, app: &str) -> Content {
+        match self {
+            Self::Maintenance => app_page(
+                (503, "app-maintenance", "This app is in maintenance"),
+                "Its owner works on it and will bring it back.",
+                format!("If it is yours: staithe maintenance:off {app}"),
+                Some(300),
+            ),
+            Self::Stopped => app_page(
                 (503, "app-stopped", "This app is stopped"),
                 "Its owner has stopped it.",
                 format!("If it is yours, start it: staithe ps:start {app}"),
                 Some(60),
             ),
-            Self::Crashed { app } => app_page(
-                (503, "app-crashed", "This app has crashed"),
-                "It ends as soon as it is started.",
-                format!("If it is yours, read why: staithe logs {app}"),
-                Some(30),
+            Self::Busy => app_page(
+                (503, "app-busy", "This app is busy"),
+                "It has as many requests open as it takes.",
+                format!(
+                    "Try again in a moment. If it is yours: staithe proxy:report {app}, max-open-requests"
+                ),
+                Some(2),
             ),
-            Self::Deploying { app } => Content {
-                fault: Fault::Nobody,
+            Self::Deploying => Content {
+                fault: Fault::Platform,
                 ..app_page(
                     (503, "app-deploying", "This app is being deployed"),
                     "It will be here in a moment.",
@@ -118,7 +242,19 @@ impl Page<'_> {
                     Some(3),
                 )
             },
-            Self::Unreachable { app } => app_page(
+            _ => app_page(
+                (503, "app-crashed", "This app has crashed"),
+                "It ends as soon as it is started.",
+                format!("If it is yours, read why: staithe logs {app}"),
+                Some(30),
+            ),
+        }
+    }
+
+    /// An instance was asked and failed.
+    fn failure_content(&self, app: &str) -> Content {
+        match self {
+            Self::Unreachable => app_page(
                 (502, "app-unreachable", "This app does not take connections"),
                 "It runs, but nothing listens on its port.",
                 format!(
@@ -126,28 +262,44 @@ impl Page<'_> {
                 ),
                 None,
             ),
-            Self::Closed { app } => app_page(
-                (502, "app-closed-connection", "This app hung up"),
-                "It closed the connection before it answered.",
-                format!("If it is yours, read why: staithe logs {app}"),
-                None,
-            ),
-            Self::BadResponse { app } => app_page(
+            Self::BadResponse => app_page(
                 (502, "app-bad-response", "This app's answer makes no sense"),
                 "What it sent is not a valid HTTP response.",
-                format!("If it is yours, read the proxy's access log, and staithe logs {app}"),
+                format!("If it is yours, read staithe proxy:logs {app}, and staithe logs {app}"),
                 None,
             ),
-            Self::Timeout { app } => app_page(
+            Self::Timeout => app_page(
                 (504, "app-timeout", "This app does not answer"),
                 "It took the request and then too long.",
                 format!("Try again later. If it is yours: staithe logs {app}"),
                 None,
             ),
-            Self::UnknownHost => client_page(
-                (404, "unknown-host", "There is nothing here"),
-                "No app answers to this name.",
-                "Check the address. If you have just added the domain, it may take a moment.",
+            _ => app_page(
+                (502, "app-closed-connection", "This app hung up"),
+                "It closed the connection before it answered.",
+                format!("If it is yours, read why: staithe logs {app}"),
+                None,
+            ),
+        }
+    }
+
+    /// The request cannot be served, whatever the app does.
+    fn client_content(&self) -> Content {
+        match self {
+            Self::Misdirected => client_page(
+                (421, "misdirected", "This request took a wrong turn"),
+                "This connection is not one for the name that was asked for.",
+                "Ask again: a new connection will do.",
+            ),
+            Self::PlainHttp => client_page(
+                (400, "plain-http", "This port speaks HTTPS"),
+                "The request came without encryption.",
+                "Use https:// in the address.",
+            ),
+            Self::Forbidden => client_page(
+                (403, "forbidden", "You may not come in from here"),
+                "Your address is not one that this site serves.",
+                "Whoever runs it decides about that.",
             ),
             Self::RequestTimeout => client_page(
                 (408, "request-timeout", "The request took too long"),
@@ -159,7 +311,16 @@ impl Page<'_> {
                 "Its body breaks its own framing.",
                 "The program that sent it is at fault.",
             ),
-            Self::Refused(refusal) => refused_page(*refusal),
+            Self::BodyTooLarge => client_page(
+                (413, "body-too-large", "That is too much"),
+                "The request's body is longer than this site takes.",
+                "Send less at once.",
+            ),
+            _ => client_page(
+                (404, "unknown-host", "There is nothing here"),
+                "No app answers to this name.",
+                "Check the address. If you have just added the domain, it may take a moment.",
+            ),
         }
     }
 }
@@ -211,9 +372,15 @@ fn refused_page(refusal: Refusal) -> Content {
 
 fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        301 => "Moved Permanently",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -226,9 +393,9 @@ fn reason(status: u16) -> &'static str {
 
 impl Content {
     fn html(&self, request_id: &str) -> String {
-        // Nobody's fault passes by itself: look again.
+        // What the platform does passes by itself: look again.
         let refresh = match (self.fault, self.retry_after_s) {
-            (Fault::Nobody, Some(seconds)) => {
+            (Fault::Platform, Some(seconds)) => {
                 format!("\n<meta http-equiv=\"refresh\" content=\"{seconds}\">")
             }
             _ => String::new(),
@@ -297,8 +464,7 @@ mod tests {
 
     #[test]
     fn every_value_is_escaped_and_every_place_is_filled() {
-        let page = Page::Stopped { app: "<script>{{code}}\"'&" };
-        let html = page.render(Wants::Html, "\"><img>").body;
+        let html = Page::Stopped.content("<script>{{code}}\"'&").html("\"><img>");
         assert!(!html.contains("<script>") && !html.contains("<img>"), "{html}");
         assert!(html.contains("&lt;script&gt;{{code}}&quot;&#39;&amp;"), "{html}");
         assert_eq!(html.matches("{{").count(), 1, "{html}");
@@ -306,15 +472,13 @@ mod tests {
 
     #[test]
     fn json_and_text_say_the_same() {
-        let page = Page::Stopped { app: "shop" };
-        let json = page.render(Wants::Json, "id-1").body;
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let content = Page::Stopped.content("shop");
+        let value: serde_json::Value = serde_json::from_str(&content.json("id-1")).unwrap();
         assert_eq!(value["error"]["code"], "app-stopped");
         assert_eq!(value["error"]["fault"], "app");
         assert_eq!(value["error"]["request_id"], "id-1");
-        let text = page.render(Wants::Text, "id-1").body;
         assert_eq!(
-            text,
+            content.text("id-1"),
             "This app is stopped. Its owner has stopped it.\nIf it is yours, start it: staithe ps:start shop\n\n503 app-stopped, request id-1\n"
         );
     }
@@ -322,9 +486,9 @@ mod tests {
     #[test]
     fn only_a_deploy_reloads_itself() {
         let refreshes =
-            |page: Page<'_>| page.render(Wants::Html, "x").body.contains("http-equiv=\"refresh\"");
-        assert!(refreshes(Page::Deploying { app: "shop" }));
-        assert!(!refreshes(Page::Stopped { app: "shop" }));
+            |page: Page| page.content("shop").html("x").contains("http-equiv=\"refresh\"");
+        assert!(refreshes(Page::Deploying));
+        assert!(!refreshes(Page::Stopped));
         assert!(!refreshes(Page::UnknownHost));
     }
 }

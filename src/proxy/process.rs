@@ -18,16 +18,20 @@ use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
-use super::listen::{self, Bound};
+use super::listen::{self, Bound, Listener};
 use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
 use super::router::Router;
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
-use super::{Config, Error, ListenerFile, ProxyArgs, User};
+use super::tls::{CertificateFiles, Tls};
+use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
 const DIRECTORY: &str = "proxy";
+
+/// The directory of certificates in the data directory.
+const CERTIFICATES: &str = "certificates";
 
 /// Descriptors that are not connections: listeners, runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
@@ -50,7 +54,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     let run_dir = absolute(&args.run_dir)?;
     let directory = prepare_directory(&args.data_dir, config.user)?;
 
-    let bound = listen::bind(&config.http_listen, cores)?;
+    let bound = listen::bind(&Listener::of_config(config), cores)?;
     let seam = bind_seam(&run_dir)?;
     // Before the privileges are gone: the run directory is not ours. Clients may connect from now
     // on; they are served in a moment.
@@ -59,14 +63,18 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Prepare { path, source }
     };
+    let certificates = CertificateFiles::open(&absolute(&args.data_dir)?.join(CERTIFICATES));
     let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
     let routes_file = RoutesFile::in_directory(Path::new("."));
+    let tls = Tls::new(certificates);
+    let tls = tls.map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores)),
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores, &tls)),
+        tls,
         config: config.clone(),
         cores,
         max_connections,
@@ -81,8 +89,9 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
 }
 
 /// The routes of the process before.
-fn kept_routes(file: &RoutesFile, cores: usize) -> Router {
+fn kept_routes(file: &RoutesFile, cores: usize, tls: &Tls) -> Router {
     let table = file.load_or_empty();
+    tls.set_table(&table);
     Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");
@@ -106,7 +115,7 @@ fn run(
     let config = &shared.config;
     let log = config.access_log.then(|| LogWriter::start(Path::new("."), config)).transpose();
     let log = log.map_err(|source| Error::Start { what: "the access log", source })?;
-    let listening: Vec<_> = bound.iter().map(|bound| bound.address).collect();
+    let listening: Vec<_> = bound.iter().map(|bound| bound.listener.address).collect();
     let running = start_cores(shared, bound, log.as_ref())?;
     let routes = shared.routes.load().version;
     tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
@@ -210,8 +219,15 @@ fn bind_seam(run_dir: &Path) -> Result<UnixListener, Error> {
 
 fn write_listener_file(run_dir: &Path, bound: &[Bound]) -> Result<(), Error> {
     let path = run_dir.join(LISTENER_FILE_NAME);
-    let listen = bound.iter().map(|bound| bound.address).collect();
-    let file = ListenerFile { pid: std::process::id(), listen };
+    let named = |name| {
+        let listeners = bound.iter().map(|bound| bound.listener);
+        listeners.filter(move |listener| listener.name == name).map(|listener| listener.address)
+    };
+    let file = ListenerFile {
+        pid: std::process::id(),
+        listen: named(ListenerName::Http).collect(),
+        https: named(ListenerName::Https).collect(),
+    };
     let json = serde_json::to_vec(&file).map_err(io::Error::other);
     json.and_then(|json| atomic_file::write_volatile(&path, &json, 0o644))
         .map_err(|source| Error::Prepare { path: path.clone(), source })
@@ -246,10 +262,14 @@ fn start_cores(
     log: Option<&LogWriter>,
 ) -> Result<Running, Error> {
     let (ended_tx, ended) = mpsc::channel(shared.cores);
-    let mut by_address: Vec<_> = bound.into_iter().map(|bound| bound.sockets.into_iter()).collect();
+    let mut remaining: Vec<_> =
+        bound.into_iter().map(|bound| (bound.listener, bound.sockets.into_iter())).collect();
     let mut commands = Vec::with_capacity(shared.cores);
     for index in 0..shared.cores {
-        let listeners = by_address.iter_mut().filter_map(Iterator::next).collect();
+        let listeners = remaining
+            .iter_mut()
+            .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
+            .collect();
         let sender = log.map(|log| log.sender.clone());
         let dropped = Arc::clone(&shared.log_dropped);
         let (shared, ended) = (Arc::clone(shared), ended_tx.clone());

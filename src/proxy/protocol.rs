@@ -134,6 +134,9 @@ pub struct UpstreamStatus {
 pub struct ListenerFile {
     /// The process.
     pub pid: u32,
-    /// The bound addresses, in the order of the config, with real ports.
+    /// The addresses of `http_listen`, in its order, with real ports.
     pub listen: Vec<SocketAddr>,
+    /// Those of `https_listen`.
+    #[serde(default)]
+    pub https: Vec<SocketAddr>,
 }

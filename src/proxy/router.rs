@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::domain::{AppName, Hostname, ReleaseVersion};
+use crate::domain::{AppName, Hostname, ProcessType, ReleaseVersion};
 
+use super::page::Page;
 use super::protocol::AppStatus;
 use super::upstream::Upstream;
 use super::{Error, RouteState, RouteTable};
@@ -19,6 +20,7 @@ pub(super) struct Router {
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Arc<Target>>,
     catch_all: Option<Arc<Target>>,
+    processes: HashMap<(AppName, ProcessType), Arc<Target>>,
     pub(super) apps: BTreeMap<AppName, Arc<AppCounters>>,
     pub(super) upstreams: HashMap<SocketAddr, Arc<Upstream>>,
 }
@@ -27,6 +29,9 @@ pub(super) struct Router {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) app: AppName,
+    pub(super) process_type: ProcessType,
+    /// The version of its table.
+    version: u64,
     pub(super) counters: Arc<AppCounters>,
     pub(super) state: TargetState,
 }
@@ -62,7 +67,15 @@ impl Router {
                 previous.upstreams.get(address).or_else(retired).cloned()
             };
             let state = router.compile_state(&route.state, known, cores);
-            let target = Arc::new(Target { app: route.app.clone(), counters, state });
+            let target = Arc::new(Target {
+                app: route.app.clone(),
+                process_type: route.process_type.clone(),
+                version: table.version,
+                counters,
+                state,
+            });
+            let process = (target.app.clone(), target.process_type.clone());
+            router.processes.insert(process, Arc::clone(&target));
             for binding in &route.bindings {
                 router.add(&binding.domain, &target)?;
             }
@@ -112,6 +125,15 @@ impl Router {
         }
     }
 
+    /// What has become of `target`, which may be of an earlier table; `None` if its process is no
+    /// longer routed to.
+    pub(super) fn successor<'t>(&'t self, target: &'t Arc<Target>) -> Option<&'t Arc<Target>> {
+        if target.version == self.version {
+            return Some(target);
+        }
+        self.processes.get(&(target.app.clone(), target.process_type.clone()))
+    }
+
     /// The target of a folded host: exact, then the wildcard with the most labels, then the
     /// catch-all.
     pub(super) fn find(&self, host: &str) -> Option<&Arc<Target>> {
@@ -128,6 +150,18 @@ impl Router {
             }
         }
         self.catch_all.as_ref()
+    }
+}
+
+impl Target {
+    /// The page for an app that has no instance to ask.
+    pub(super) fn page(&self) -> Option<Page> {
+        match &self.state {
+            TargetState::Live { upstreams, .. } if !upstreams.is_empty() => None,
+            TargetState::Stopped => Some(Page::Stopped),
+            TargetState::Deploying => Some(Page::Deploying),
+            TargetState::Crashed | TargetState::Live { .. } => Some(Page::Crashed),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::domain::{AccessLogFormat, PageOccasion};
 use crate::domain::{
     AppName, Bytes, CertificateId, Hostname, IpRange, Millis, PathPrefix, ProcessType,
     ReleaseVersion, Scheme, UpstreamProtocol,
@@ -137,31 +138,6 @@ pub struct CustomPage {
     pub when: PageOccasion,
     /// The file `<id>.html` in `pages/` of the data directory: SHA-256 of its content, in hex.
     pub id: String,
-}
-
-/// When an app's own page is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PageOccasion {
-    /// Maintenance is on.
-    Maintenance,
-    /// Nothing is ready: stopped, crashed, being deployed, busy (503).
-    Unavailable,
-    /// An instance failed: 502 and 504.
-    Error,
-}
-
-/// The shape of an app's access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// Apache's combined format.
-    Combined,
-    /// None.
-    Off,
 }
 
 /// Something a certificate authority looks for to know that a name is ours (RFC 8555 §8,

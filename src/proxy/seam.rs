@@ -154,6 +154,8 @@ impl Seam {
             return Err(Error::StaleRoutes { offered, current });
         }
         let router = Router::compile(&table, &current, &retired, self.shared.cores)?;
+        // First, so that no name is found that has no certificate yet.
+        self.shared.tls.set_table(&table);
         let file = self.routes_file.clone();
         let version = table.version;
         let saved = tokio::task::spawn_blocking(move || file.save(&table)).await;

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffer::{Buffer, write_all};
 use super::connection::Connection;
+use super::stream::{Sink, Source};
 use super::timer::Timer;
 
 /// The instance's end of a tunnel.
@@ -36,14 +36,14 @@ pub(super) async fn run(connection: &mut Connection<'_>, upstream: Upstream<'_>)
     down_bytes.get()
 }
 
-struct Direction<'a, 'r, 'w> {
-    reader: &'a mut ReadHalf<'r>,
-    writer: &'a mut WriteHalf<'w>,
+struct Direction<'a, R, W> {
+    reader: &'a mut R,
+    writer: &'a mut W,
     buffer: &'a mut Buffer,
     bytes: &'a Cell<u64>,
 }
 
-impl Direction<'_, '_, '_> {
+impl<R: Source, W: Sink> Direction<'_, R, W> {
     /// Copies until the reader's end, and passes the end on: the other direction may go on.
     async fn copy(self, timer: &Timer, idle: Duration) -> io::Result<()> {
         loop {
@@ -55,7 +55,7 @@ impl Direction<'_, '_, '_> {
                 timer.set(idle);
             }
             if self.buffer.fill(self.reader).await? == 0 {
-                return self.writer.shutdown().await;
+                return std::future::poll_fn(|cx| self.writer.poll_shutdown(cx)).await;
             }
         }
     }

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::{Error, Result};
 
 /// Step `n` leads from schema `n` to `n + 1`; `user_version` holds the schema of a file.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 create table apps (
     id integer primary key,
     name text not null unique,
@@ -75,7 +76,20 @@ create table settings (
     key text primary key,
     value text not null
 ) strict;
-"];
+",
+    "
+alter table apps add column front text not null default '{}';
+create table routes (
+    domain text not null,
+    path text not null,
+    app integer not null references apps (id) on delete cascade,
+    process_type text not null,
+    strip integer not null,
+    primary key (domain, path)
+) strict;
+create index routes_by_app on routes (app);
+",
+];
 
 /// Brings the schema up to date, each step in a transaction of its own.
 pub(super) fn run(connection: &Connection, path: &Path) -> Result<()> {

@@ -11,6 +11,7 @@
 mod apps;
 mod builds;
 mod events;
+mod front;
 mod keys;
 mod migrations;
 mod releases;

@@ -1,6 +1,7 @@
 //! Stacks and the platform's own settings.
 
 use rusqlite::{OptionalExtension, params};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Result, Store, failed, from_json, to_json};
@@ -64,24 +65,40 @@ impl Store {
 
     /// The domains under which every app answers; none if never set.
     pub fn global_domains(&self) -> Result<Option<Vec<Hostname>>> {
-        let text: Option<String> = self
-            .lock()
-            .query_row("select value from settings where key = ?", [GLOBAL_DOMAINS], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map_err(failed("read global domains"))?;
-        text.map(|text| from_json("global domains", &text)).transpose()
+        self.setting(GLOBAL_DOMAINS, "global domains")
     }
 
     /// Replaces the global domains.
     pub fn set_global_domains(&self, domains: &[Hostname]) -> Result<()> {
+        self.set_setting(GLOBAL_DOMAINS, domains, "write global domains")
+    }
+
+    /// One of the platform's own settings.
+    pub(super) fn setting<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        what: &'static str,
+    ) -> Result<Option<T>> {
+        let text: Option<String> = self
+            .lock()
+            .query_row("select value from settings where key = ?", [key], |row| row.get(0))
+            .optional()
+            .map_err(failed("read a setting"))?;
+        text.map(|text| from_json(what, &text)).transpose()
+    }
+
+    pub(super) fn set_setting<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        operation: &'static str,
+    ) -> Result<()> {
         self.lock()
             .execute(
                 "insert into settings (key, value) values (?1, ?2) on conflict (key) do update set value = ?2",
-                params![GLOBAL_DOMAINS, to_json(&domains)],
+                params![key, to_json(&value)],
             )
-            .map_err(failed("write global domains"))?;
+            .map_err(failed(operation))?;
         Ok(())
     }
 }

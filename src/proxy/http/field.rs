@@ -16,6 +16,10 @@ pub(in crate::proxy) enum Field {
     Upgrade,
     UserAgent,
     RequestId,
+    ForwardedFor,
+    ForwardedProto,
+    ForwardedHost,
+    ForwardedPort,
     /// Hop-by-hop beyond `Connection`, or a claim that only a proxy may make.
     Dropped,
     /// Everything else: none of our business.
@@ -60,6 +64,10 @@ impl Field {
             12 if is("x-request-id") => Self::RequestId,
             14 if is("content-length") => Self::ContentLength,
             15 if is("x-request-start") => Self::Dropped,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            16 if is("x-forwarded-host") => Self::ForwardedHost,
+            16 if is("x-forwarded-port") => Self::ForwardedPort,
+            17 if is("x-forwarded-proto") => Self::ForwardedProto,
             16 if is("proxy-connection") => Self::Dropped,
             17 if is("transfer-encoding") => Self::TransferEncoding,
             19 if is("proxy-authorization") => Self::Dropped,

@@ -10,6 +10,14 @@ use super::field::{Connection, Field, LineCopier, content_length, tokens};
 use super::host::{FoldedHost, split_absolute};
 use super::{MAX_FIELDS, Version};
 
+/// Where [`read`] keeps the fields of a head.
+pub(in crate::proxy) type Storage<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
+
+/// Storage with nothing in it.
+pub(in crate::proxy) const fn storage<'b>() -> Storage<'b> {
+    [const { MaybeUninit::<Header<'b>>::uninit() }; MAX_FIELDS]
+}
+
 /// Why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum Refusal {
@@ -58,16 +66,68 @@ pub(in crate::proxy) enum Wants {
 /// What the proxy adds to a request.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::proxy) struct Forwarding<'a> {
-    /// The client's address.
-    pub(in crate::proxy) client: &'a str,
+    /// The address that the request came from.
+    pub(in crate::proxy) peer: &'a str,
     /// `http` or `https`.
     pub(in crate::proxy) proto: &'a str,
     /// The port that the client reached.
     pub(in crate::proxy) port: u16,
+    /// The client's own `X-Forwarded-*`, if the peer is a proxy that may make them.
+    pub(in crate::proxy) trusted: Option<&'a Claims<'a>>,
+    /// `X-Forwarded-Prefix`: what was taken from the path.
+    pub(in crate::proxy) prefix: Option<&'a str>,
+    /// Path and query, where they are not to be the client's.
+    pub(in crate::proxy) target: Option<&'a str>,
     /// Used unless the client brought a usable one.
     pub(in crate::proxy) request_id: &'a str,
     /// When the request came, in milliseconds of Unix time.
     pub(in crate::proxy) start_ms: i64,
+}
+
+/// What a request says about the way it took. Nobody believes it but of a trusted proxy.
+#[derive(Debug, Clone, Default)]
+pub(in crate::proxy) struct Claims<'b> {
+    /// All `X-Forwarded-For`, in order.
+    pub(in crate::proxy) forwarded_for: Vec<&'b [u8]>,
+    /// The last `X-Forwarded-Proto`.
+    pub(in crate::proxy) proto: Option<&'b [u8]>,
+    /// The last `X-Forwarded-Host`.
+    pub(in crate::proxy) host: Option<&'b [u8]>,
+    /// The last `X-Forwarded-Port`.
+    pub(in crate::proxy) port: Option<&'b [u8]>,
+}
+
+impl Forwarding<'_> {
+    /// Appends the lines of `X-Forwarded-*` and `X-Request-Start`.
+    pub(in crate::proxy) fn write(&self, authority: &str, out: &mut Vec<u8>) {
+        let mut push = |bytes: &[u8]| out.extend_from_slice(bytes);
+        push(b"X-Forwarded-For: ");
+        for hop in self.trusted.iter().flat_map(|claims| &claims.forwarded_for) {
+            push(hop);
+            push(b", ");
+        }
+        push(self.peer.as_bytes());
+        let claims = self.trusted;
+        let proto = claims.and_then(|claims| claims.proto).unwrap_or(self.proto.as_bytes());
+        let host = claims.and_then(|claims| claims.host).unwrap_or(authority.as_bytes());
+        for (name, value) in [("\r\nX-Forwarded-Proto: ", proto), ("\r\nX-Forwarded-Host: ", host)]
+        {
+            push(name.as_bytes());
+            push(value);
+        }
+        push(b"\r\nX-Forwarded-Port: ");
+        match claims.and_then(|claims| claims.port) {
+            Some(port) => push(port),
+            None => push_decimal(out, u64::from(self.port)),
+        }
+        if let Some(prefix) = self.prefix {
+            out.extend_from_slice(b"\r\nX-Forwarded-Prefix: ");
+            out.extend_from_slice(prefix.as_bytes());
+        }
+        out.extend_from_slice(b"\r\nX-Request-Start: ");
+        push_decimal(out, self.start_ms.unsigned_abs());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// The facts of a request; the ranges are into the rewritten head.
@@ -98,18 +158,26 @@ impl Request {
     }
 }
 
-/// Reads the whole head `head`, and appends to `out` the head that the app gets.
+/// A request that was read, and not written yet.
+pub(in crate::proxy) struct Parsed<'h, 'b> {
+    head: &'b [u8],
+    fields: &'h [Header<'b>],
+    facts: Facts<'b>,
+    line: RequestLine<'b>,
+    framing: Framing,
+    version: Version,
+}
+
+/// Reads the whole head `head`.
 ///
 /// # Errors
-/// The refusal; `out` is then of no use, and the connection must be closed after the answer.
-pub(in crate::proxy) fn rewrite(
-    head: &[u8],
-    forwarding: &Forwarding<'_>,
-    out: &mut Vec<u8>,
-) -> Result<Request, Refusal> {
-    let mut storage = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
+/// The refusal; the connection must be closed after the answer.
+pub(in crate::proxy) fn read<'h, 'b>(
+    head: &'b [u8],
+    storage: &'h mut Storage<'b>,
+) -> Result<Parsed<'h, 'b>, Refusal> {
     let mut parsed = httparse::Request::new(&mut []);
-    let status = parsed.parse_with_uninit_headers(head, &mut storage).map_err(refusal)?;
+    let status = parsed.parse_with_uninit_headers(head, storage).map_err(refusal)?;
     if status != httparse::Status::Complete(head.len()) {
         return Err(Refusal::Malformed("the head is not one head"));
     }
@@ -118,11 +186,52 @@ pub(in crate::proxy) fn rewrite(
         return Err(Refusal::Connect);
     }
     let version = Version::of(parsed.version);
-    let facts = Facts::read(parsed.headers, version)?;
+    let fields: &'h [Header<'b>] = parsed.headers;
+    let facts = Facts::read(fields, version)?;
     let line = RequestLine::read(method, target, &facts)?;
     let framing = facts.framing(version)?;
-    let writer = Writer { head, fields: parsed.headers, facts: &facts, forwarding, out };
-    Ok(writer.write(&line, framing, version))
+    Ok(Parsed { head, fields, facts, line, framing, version })
+}
+
+impl Parsed<'_, '_> {
+    pub(in crate::proxy) fn method(&self) -> Method {
+        Method::of(self.line.method)
+    }
+
+    pub(in crate::proxy) fn host(&self) -> &FoldedHost {
+        &self.line.host
+    }
+
+    /// The host as the client wrote it.
+    pub(in crate::proxy) fn authority(&self) -> &str {
+        self.line.authority
+    }
+
+    /// Path and query.
+    pub(in crate::proxy) fn target(&self) -> &str {
+        &self.line.target
+    }
+
+    pub(in crate::proxy) fn content_length(&self) -> Option<u64> {
+        self.facts.length
+    }
+
+    pub(in crate::proxy) fn claims(&self) -> &Claims<'_> {
+        &self.facts.claims
+    }
+
+    /// Appends to `out` the head that the app gets.
+    pub(in crate::proxy) fn write(
+        &self,
+        forwarding: &Forwarding<'_>,
+        out: &mut Vec<u8>,
+    ) -> Request {
+        Writer { head: self.head, fields: self.fields, facts: &self.facts, forwarding, out }.write(
+            &self.line,
+            self.framing,
+            self.version,
+        )
+    }
 }
 
 fn refusal(error: httparse::Error) -> Refusal {
@@ -146,6 +255,7 @@ struct Facts<'b> {
     te_trailers: bool,
     wants: Wants,
     id: Option<&'b [u8]>,
+    claims: Claims<'b>,
 }
 
 impl<'b> Facts<'b> {
@@ -160,6 +270,7 @@ impl<'b> Facts<'b> {
             te_trailers: false,
             wants: Wants::default(),
             id: None,
+            claims: Claims::default(),
         };
         for (index, field) in fields.iter().enumerate() {
             let kind = Field::of(field.name.as_bytes());
@@ -197,6 +308,10 @@ impl<'b> Facts<'b> {
             }
             Field::Accept => self.wants = wants(value),
             Field::RequestId => self.id = Some(value).filter(|value| is_request_id(value)),
+            Field::ForwardedFor => self.claims.forwarded_for.push(value),
+            Field::ForwardedProto => self.claims.proto = Some(value),
+            Field::ForwardedHost => self.claims.host = Some(value),
+            Field::ForwardedPort => self.claims.port = Some(value),
             _ => {}
         }
         Ok(())
@@ -300,7 +415,8 @@ impl Writer<'_, '_> {
     fn write(mut self, line: &RequestLine<'_>, framing: Framing, version: Version) -> Request {
         let method_name = self.push(line.method.as_bytes());
         self.push(b" ");
-        let target = self.push(line.target.as_bytes());
+        let target = self.forwarding.target.unwrap_or(&line.target);
+        let target = self.push(target.as_bytes());
         self.push(b" HTTP/1.1\r\nHost: ");
         self.push(line.authority.as_bytes());
         self.push(b"\r\n");
@@ -355,24 +471,13 @@ impl Writer<'_, '_> {
         user_agent
     }
 
-    /// The claims that only we may make; the client's own were dropped. Returns where the request's
-    /// id is.
+    /// The claims that only we may make, or a proxy before us that is trusted; the client's own were
+    /// dropped. Returns where the request's id is.
     fn write_forwarded(&mut self, authority: &str) -> Range<usize> {
-        let Forwarding { client, proto, port, request_id, start_ms } = *self.forwarding;
-        for (name, value) in [
-            ("X-Forwarded-For: ", client),
-            ("\r\nX-Forwarded-Proto: ", proto),
-            ("\r\nX-Forwarded-Host: ", authority),
-        ] {
-            self.push(name.as_bytes());
-            self.push(value.as_bytes());
-        }
-        self.push(b"\r\nX-Forwarded-Port: ");
-        push_decimal(self.out, u64::from(port));
-        self.push(b"\r\nX-Request-Start: ");
-        push_decimal(self.out, start_ms.unsigned_abs());
-        self.push(b"\r\nX-Request-Id: ");
-        let id = self.push(self.facts.id.unwrap_or(request_id.as_bytes()));
+        let forwarding = *self.forwarding;
+        forwarding.write(authority, self.out);
+        self.push(b"X-Request-Id: ");
+        let id = self.push(self.facts.id.unwrap_or(forwarding.request_id.as_bytes()));
         self.push(b"\r\n");
         id
     }

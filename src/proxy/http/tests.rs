@@ -11,9 +11,12 @@ use super::scan::{BareLineFeed, HeadScan};
 use super::{Version, request::Method};
 
 const FORWARDING: Forwarding<'static> = Forwarding {
-    client: "192.0.2.7",
+    peer: "192.0.2.7",
     proto: "http",
     port: 80,
+    trusted: None,
+    prefix: None,
+    target: None,
     request_id: "fresh-id",
     start_ms: 1_700_000_000_123,
 };
@@ -22,9 +25,18 @@ const ADDED: &str = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\
 X-Forwarded-Host: a.b\r\nX-Forwarded-Port: 80\r\nX-Request-Start: 1700000000123\r\n\
 X-Request-Id: fresh-id\r\n";
 
+fn rewrite(
+    head: &[u8],
+    forwarding: &Forwarding<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Request, Refusal> {
+    let mut storage = request::storage();
+    Ok(request::read(head, &mut storage)?.write(forwarding, out))
+}
+
 fn read(head: &str) -> Result<(Request, String), Refusal> {
     let mut out = Vec::new();
-    let request = request::rewrite(head.as_bytes(), &FORWARDING, &mut out)?;
+    let request = rewrite(head.as_bytes(), &FORWARDING, &mut out)?;
     Ok((request, String::from_utf8(out).unwrap()))
 }
 
@@ -488,7 +500,7 @@ proptest! {
         let mut scan = HeadScan::default();
         if let Ok(Some(end)) = scan.end(&bytes) {
             let mut out = Vec::new();
-            if let Ok(request) = request::rewrite(&bytes[..end], &FORWARDING, &mut out) {
+            if let Ok(request) = rewrite(&bytes[..end], &FORWARDING, &mut out) {
                 let expected = match request.framing {
                     Framing::None | Framing::UntilClose => (0, 0),
                     Framing::Length(_) => (1, 0),
@@ -498,7 +510,7 @@ proptest! {
                 prop_assert_eq!(HeadScan::default().end(&out), Ok(Some(out.len())));
                 // Forwarding what we forwarded changes nothing about it.
                 let mut again = Vec::new();
-                let second = request::rewrite(&out, &FORWARDING, &mut again).unwrap();
+                let second = rewrite(&out, &FORWARDING, &mut again).unwrap();
                 prop_assert_eq!(second.framing, request.framing);
                 prop_assert_eq!(second.host, request.host);
             }
@@ -508,7 +520,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1..64_usize) {
         let mut out = Vec::new();
-        let _ = request::rewrite(&bytes, &FORWARDING, &mut out);
+        let _ = rewrite(&bytes, &FORWARDING, &mut out);
         let asked = Asked { method: Method::Other, version: Version::Http11, upgrade: true, keep_alive: true, date: "" };
         let _ = response::rewrite(&bytes, &asked, &mut out);
         let _ = take_all(Framing::Chunked, &bytes, piece);

@@ -5,4 +5,5 @@ mod hops;
 mod life;
 mod pages;
 mod switch;
+mod tls;
 mod world;

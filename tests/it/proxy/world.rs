@@ -11,7 +11,7 @@ use staithe::domain::{Millis, ReleaseVersion};
 use staithe::proxy::{
     Config, ProxyHandle, Route, RouteState, RouteTable, Supervisor, SupervisorSpec,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The longest that anything here may take.
@@ -36,11 +36,14 @@ impl World {
         let directory = Directory(tempfile::tempdir().unwrap());
         let run_dir = directory.0.path().join("run");
         std::fs::create_dir(&run_dir).unwrap();
-        let config = Config { http_listen: vec!["127.0.0.1:0".parse().unwrap()], ..config };
+        let data_dir = directory.0.path().join("data");
+        std::fs::create_dir_all(data_dir.join("certificates")).unwrap();
+        let any = vec!["127.0.0.1:0".parse().unwrap()];
+        let config = Config { http_listen: any.clone(), https_listen: any, ..config };
         let spec = SupervisorSpec {
             program: PathBuf::from(env!("CARGO_BIN_EXE_staithe")),
             run_dir,
-            data_dir: directory.0.path().join("data"),
+            data_dir,
             config,
         };
         let supervisor = Supervisor::ensure_running(spec.clone()).await.unwrap();
@@ -200,8 +203,8 @@ pub(super) fn ok(body: &str) -> String {
 }
 
 /// One end of a connection, with what was read and not used.
-pub(super) struct Client {
-    pub(super) stream: TcpStream,
+pub(super) struct Client<S = TcpStream> {
+    pub(super) stream: S,
     pub(super) read: Vec<u8>,
 }
 
@@ -233,7 +236,9 @@ impl Client {
     pub(super) async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) async fn send(&mut self, text: impl AsRef<[u8]>) {
         self.stream.write_all(text.as_ref()).await.unwrap();
     }

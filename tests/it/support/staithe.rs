@@ -27,6 +27,7 @@ pub(crate) struct Staithe {
     settings: Vec<String>,
     /// Chosen once, so that a proxy that was killed comes back where it was.
     web: SocketAddr,
+    secure_web: SocketAddr,
     door: SocketAddr,
     daemon: Mutex<Option<Child>>,
 }
@@ -57,6 +58,7 @@ impl Staithe {
             number,
             settings: settings.iter().map(ToString::to_string).collect(),
             web: free_address(),
+            secure_web: free_address(),
             door: free_address(),
             daemon: Mutex::new(None),
         };
@@ -104,6 +106,7 @@ impl Staithe {
             format!("network.ipv4_pool=10.{}.0.0/20", 100 + self.number % 100),
             format!("network.ipv6_pool=fd53:7462:{}::/64", self.number),
             format!("proxy.http_listen=[\"{}\"]", self.web),
+            format!("proxy.https_listen=[\"{}\"]", self.secure_web),
             format!("ssh.listen=[\"{}\"]", self.door),
             "platform.global_domains=[\"test\"]".to_owned(),
             "log.filter=info".to_owned(),

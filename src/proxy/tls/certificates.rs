@@ -1,0 +1,292 @@
+//! Which certificate a name gets.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+
+use crate::domain::{CertificateId, Hostname};
+use crate::support::report;
+
+use super::super::{Challenge, RouteTable};
+use super::files::{CertificateError, CertificateFiles};
+
+/// The protocols that apps are served by, our first choice first (RFC 7301).
+const SERVED: &[&[u8]] = &[b"http/1.1"];
+
+/// The protocol of certificate authorities that validate a name (RFC 8737).
+pub(super) const ACME: &[u8] = b"acme-tls/1";
+
+/// What all cores share for handshakes.
+#[derive(Debug)]
+pub(in crate::proxy) struct Tls {
+    certificates: ArcSwap<Certificates>,
+    files: CertificateFiles,
+    provider: Arc<CryptoProvider>,
+    tickets: Arc<dyn ProducesTickets>,
+    /// Handshakes that came to their end.
+    pub(in crate::proxy) handshakes: AtomicU64,
+    /// Those that did not.
+    pub(in crate::proxy) failures: AtomicU64,
+}
+
+/// A chain, its key, and how a connection that is shown them is set up.
+#[derive(Debug)]
+pub(in crate::proxy) struct Certificate {
+    pub(in crate::proxy) id: CertificateId,
+    pub(super) config: Arc<ServerConfig>,
+}
+
+/// The certificates of one table by name; replaced as a whole.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Certificates {
+    exact: HashMap<Box<str>, Arc<Certificate>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<Box<str>, Arc<Certificate>>,
+    catch_all: Option<Arc<Certificate>>,
+    /// Shown to certificate authorities only.
+    challenges: HashMap<Box<str>, Arc<Certificate>>,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    Serve,
+    Challenge,
+}
+
+impl Tls {
+    /// Without certificates yet.
+    ///
+    /// # Errors
+    /// If the kernel has no random bytes.
+    pub(in crate::proxy) fn new(files: CertificateFiles) -> io::Result<Self> {
+        Ok(Self {
+            certificates: ArcSwap::default(),
+            files,
+            provider: Arc::new(ring::default_provider()),
+            tickets: ring::Ticketer::new().map_err(io::Error::other)?,
+            handshakes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    /// The certificates in force.
+    pub(in crate::proxy) fn certificates(&self) -> arc_swap::Guard<Arc<Certificates>> {
+        self.certificates.load()
+    }
+
+    /// Loads what `table` names and is not loaded yet, and puts it in force. A certificate that
+    /// cannot be read is logged, and its domains have none.
+    pub(in crate::proxy) fn set_table(&self, table: &RouteTable) {
+        let current = self.certificates.load();
+        let mut known = current.by_id();
+        let mut next = Certificates::default();
+        for route in &table.routes {
+            for binding in &route.bindings {
+                if let Some(id) = &binding.certificate
+                    && let Some(certificate) = self.get(&mut known, id, Purpose::Serve)
+                {
+                    next.add(&binding.domain, certificate);
+                }
+            }
+        }
+        for challenge in &table.challenges {
+            if let Challenge::TlsAlpn01 { domain, certificate: id } = challenge
+                && let Some(certificate) = self.get(&mut known, id, Purpose::Challenge)
+            {
+                next.challenges.insert(domain.as_str().into(), certificate);
+            }
+        }
+        self.certificates.store(Arc::new(next));
+    }
+
+    fn get(
+        &self,
+        known: &mut Known,
+        id: &CertificateId,
+        purpose: Purpose,
+    ) -> Option<Arc<Certificate>> {
+        let load = || match self.load(id, purpose) {
+            Ok(certificate) => Some(Arc::new(certificate)),
+            Err(error) => {
+                tracing::error!(certificate = %id, error = report(&error), "load a certificate");
+                None
+            }
+        };
+        known.entry((id.clone(), purpose)).or_insert_with(load).clone()
+    }
+
+    fn load(&self, id: &CertificateId, purpose: Purpose) -> Result<Certificate, CertificateError> {
+        let key = self.files.load(id, &self.provider)?;
+        let config = self.config(key, purpose);
+        let config = config.map_err(|source| CertificateError::Unusable { source })?;
+        Ok(Certificate { id: id.clone(), config: Arc::new(config) })
+    }
+
+    fn config(&self, key: CertifiedKey, purpose: Purpose) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Always(Arc::new(key))));
+        // Tickets serve both versions; a cache of sessions would be a lock between the cores.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        match purpose {
+            Purpose::Serve => {
+                config.alpn_protocols = SERVED.iter().map(|name| name.to_vec()).collect();
+                config.ticketer = Arc::clone(&self.tickets);
+            }
+            Purpose::Challenge => {
+                config.alpn_protocols = vec![ACME.to_vec()];
+                config.send_tls13_tickets = 0;
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// What was loaded, or found broken, so far. Those of the table in force are kept as they are: an
+/// id is made of the content.
+type Known = HashMap<(CertificateId, Purpose), Option<Arc<Certificate>>>;
+
+impl Certificates {
+    fn by_id(&self) -> Known {
+        let served = self.exact.values().chain(self.wildcard.values()).chain(&self.catch_all);
+        let served = served.map(|certificate| (certificate, Purpose::Serve));
+        let challenges = self.challenges.values();
+        let challenges = challenges.map(|certificate| (certificate, Purpose::Challenge));
+        served
+            .chain(challenges)
+            .map(|(known, purpose)| ((known.id.clone(), purpose), Some(Arc::clone(known))))
+            .collect()
+    }
+
+    fn add(&mut self, domain: &Hostname, certificate: Arc<Certificate>) {
+        let name = domain.as_str();
+        match (name, name.strip_prefix("*.")) {
+            ("_", _) => self.catch_all = Some(certificate),
+            (_, Some(parent)) => {
+                self.wildcard.insert(parent.into(), certificate);
+            }
+            (_, None) => {
+                self.exact.insert(name.into(), certificate);
+            }
+        }
+    }
+
+    /// The certificate for a folded name, by the order in which routes are found; the one of `_` for
+    /// a client that names none.
+    pub(in crate::proxy) fn find(&self, name: Option<&str>) -> Option<&Arc<Certificate>> {
+        let Some(name) = name else { return self.catch_all.as_ref() };
+        if let Some(certificate) = self.exact.get(name) {
+            return Some(certificate);
+        }
+        let mut rest = name;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(certificate) = self.wildcard.get(parent) {
+                return Some(certificate);
+            }
+            rest = parent;
+        }
+        self.catch_all.as_ref()
+    }
+
+    /// The certificate that proves to an authority that `name` is ours.
+    pub(super) fn challenge(&self, name: &str) -> Option<&Arc<Certificate>> {
+        self.challenges.get(name)
+    }
+}
+
+/// One certificate, whatever is asked for: the choice was made by then.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Route, RouteState};
+    use super::*;
+
+    fn id(digit: char) -> CertificateId {
+        digit.to_string().repeat(64).parse().unwrap()
+    }
+
+    fn directory(ids: &[char]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for digit in ids {
+            let made = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
+            let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+            std::fs::write(directory.path().join(format!("{}.pem", id(*digit))), pem).unwrap();
+        }
+        directory
+    }
+
+    fn table(bindings: &[(&str, char)]) -> RouteTable {
+        let route = |(index, (domain, digit)): (usize, &(&str, char))| {
+            let app = format!("app-{index}").parse().unwrap();
+            let mut route = Route::web(app, vec![domain.parse().unwrap()], RouteState::Stopped);
+            route.bindings[0].certificate = Some(id(*digit));
+            route
+        };
+        let routes = bindings.iter().enumerate().map(route).collect();
+        RouteTable { routes, ..RouteTable::default() }
+    }
+
+    fn found(tls: &Tls, name: Option<&str>) -> Option<char> {
+        tls.certificates().find(name).map(|found| found.id.as_str().chars().next().unwrap())
+    }
+
+    #[test]
+    fn the_most_exact_name_wins_and_no_name_gets_the_catch_all() {
+        let directory = directory(&['1', '2', '3', '4']);
+        let tls = Tls::new(CertificateFiles::open(directory.path())).unwrap();
+        let domains =
+            [("a.example.com", '1'), ("*.b.example.com", '2'), ("*.example.com", '3'), ("_", '4')];
+        tls.set_table(&table(&domains));
+        for (name, expected) in [
+            (Some("a.example.com"), '1'),
+            (Some("x.b.example.com"), '2'),
+            (Some("x.a.example.com"), '3'),
+            (Some("example.com"), '4'),
+            (None, '4'),
+        ] {
+            assert_eq!(found(&tls, name), Some(expected), "{name:?}");
+        }
+        tls.set_table(&table(&domains[..1]));
+        assert_eq!(found(&tls, Some("b.example.com")), None);
+        assert_eq!(found(&tls, None), None);
+    }
+
+    #[test]
+    fn a_loaded_certificate_needs_its_file_no_more_and_a_broken_one_costs_only_its_domain() {
+        let directory = directory(&['1']);
+        let tls = Tls::new(CertificateFiles::open(directory.path())).unwrap();
+        tls.set_table(&table(&[("a.test", '1')]));
+        std::fs::remove_file(directory.path().join(format!("{}.pem", id('1')))).unwrap();
+        tls.set_table(&table(&[("a.test", '1'), ("b.test", '2')]));
+        assert_eq!(found(&tls, Some("a.test")), Some('1'));
+        assert_eq!(found(&tls, Some("b.test")), None);
+    }
+
+    #[test]
+    fn a_challenge_is_no_certificate_of_the_domain() {
+        let directory = directory(&['1']);
+        let tls = Tls::new(CertificateFiles::open(directory.path())).unwrap();
+        let domain = "a.test".parse().unwrap();
+        let challenges = vec![Challenge::TlsAlpn01 { domain, certificate: id('1') }];
+        tls.set_table(&RouteTable { challenges, ..RouteTable::default() });
+        assert_eq!(found(&tls, Some("a.test")), None);
+        assert!(tls.certificates().challenge("a.test").is_some());
+    }
+}

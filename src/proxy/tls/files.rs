@@ -1,0 +1,139 @@
+//! Certificates on disk: `<id>.pem`, a chain and its key, written by the control plane.
+
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::domain::CertificateId;
+use crate::sys;
+
+/// The longest file: a chain of ten RSA certificates has some 20 KiB.
+const MAX_FILE: u64 = 128 * 1024;
+
+/// The directory of certificates, opened while its owner's rights were still there.
+#[derive(Debug)]
+pub(in crate::proxy) struct CertificateFiles {
+    directory: Option<OwnedFd>,
+}
+
+/// Why a file is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::proxy) enum CertificateError {
+    #[error("there is no directory of certificates")]
+    NoDirectory,
+    #[error("read the file")]
+    Read { source: io::Error },
+    #[error("the file is longer than {MAX_FILE} bytes")]
+    TooLong,
+    #[error("the file is not PEM")]
+    Pem { source: pem::Error },
+    #[error("the certificate and its key cannot be used")]
+    Unusable { source: rustls::Error },
+}
+
+impl CertificateFiles {
+    /// Opens `path`. Without it there are no certificates.
+    pub(in crate::proxy) fn open(path: &Path) -> Self {
+        let directory = match sys::fs::open_directory(path) {
+            Ok(directory) => Some(directory),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "open the certificates");
+                None
+            }
+        };
+        Self { directory }
+    }
+
+    /// Reads the chain and key `id`.
+    pub(super) fn load(
+        &self,
+        id: &CertificateId,
+        provider: &CryptoProvider,
+    ) -> Result<CertifiedKey, CertificateError> {
+        let pem = self.read(id)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let chain = chain.map_err(|source| CertificateError::Pem { source })?;
+        let key = PrivateKeyDer::from_pem_slice(&pem);
+        let key = key.map_err(|source| CertificateError::Pem { source })?;
+        CertifiedKey::from_der(chain, key, provider)
+            .map_err(|source| CertificateError::Unusable { source })
+    }
+
+    fn read(&self, id: &CertificateId) -> Result<Vec<u8>, CertificateError> {
+        let directory = self.directory.as_ref().ok_or(CertificateError::NoDirectory)?;
+        let read = || {
+            // An id is hexadecimal digits, so there is no NUL in it.
+            let name = CString::new(format!("{}.pem", id.as_str())).map_err(io::Error::other)?;
+            let file = sys::fs::open_file_at(directory.as_fd(), &name)?;
+            let mut pem = Vec::new();
+            file.take(MAX_FILE + 1).read_to_end(&mut pem)?;
+            Ok(pem)
+        };
+        let pem = read().map_err(|source| CertificateError::Read { source })?;
+        match pem.len() as u64 <= MAX_FILE {
+            true => Ok(pem),
+            false => Err(CertificateError::TooLong),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider() -> CryptoProvider {
+        rustls::crypto::ring::default_provider()
+    }
+
+    fn id() -> CertificateId {
+        "a".repeat(64).parse().unwrap()
+    }
+
+    fn load(content: &str) -> Result<CertifiedKey, String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(format!("{}.pem", id())), content).unwrap();
+        let files = CertificateFiles::open(directory.path());
+        files.load(&id(), &provider()).map_err(|error| crate::support::report(&error))
+    }
+
+    fn generated() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_chain_and_its_key_are_read_in_either_order() {
+        let (cert, key) = generated();
+        assert_eq!(load(&format!("{cert}{key}")).unwrap().cert.len(), 1);
+        assert_eq!(load(&format!("{key}{cert}{cert}")).unwrap().cert.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said() {
+        let ((cert, key), (_, other)) = (generated(), generated());
+        assert!(load(&cert).unwrap_err().contains("PEM"));
+        assert!(load(&key).unwrap_err().contains("cannot be used"));
+        assert!(load(&format!("{cert}{other}")).unwrap_err().contains("cannot be used"));
+        assert!(load("nothing").unwrap_err().contains("PEM"));
+        let long = "#".repeat(usize::try_from(MAX_FILE).unwrap() + 1);
+        assert!(load(&long).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cert, key) = generated();
+        std::fs::write(directory.path().join("real"), format!("{cert}{key}")).unwrap();
+        let link = directory.path().join(format!("{}.pem", id()));
+        std::os::unix::fs::symlink("real", link).unwrap();
+        let files = CertificateFiles::open(directory.path());
+        assert!(matches!(files.load(&id(), &provider()), Err(CertificateError::Read { .. })));
+    }
+}
