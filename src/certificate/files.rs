@@ -15,7 +15,7 @@ use crate::domain::{CertificateId, Timestamp};
 use crate::support::atomic_file;
 
 /// The largest file: what [`Pair`] lets in.
-const MAX_BYTES: u64 = 512 << 10;
+const MAX_BYTES: u64 = 128 << 10;
 
 /// The directory.
 #[derive(Debug, Clone)]

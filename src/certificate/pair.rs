@@ -15,10 +15,11 @@ use super::error::Refused;
 use super::trust::{Trust, provider};
 use crate::domain::{CertificateFacts, CertificateId, Hostname, Timestamp};
 
-/// The largest file of certificates; a chain has some 8 KiB.
-const MAX_CERTIFICATE_BYTES: usize = 256 << 10;
+/// The largest file of certificates; a chain has some 8 KiB. With the key below it is less than the
+/// 128 KiB that the proxy reads.
+const MAX_CERTIFICATE_BYTES: usize = 96 << 10;
 /// The largest key file; RSA 16384 has 13 KiB.
-const MAX_KEY_BYTES: usize = 32 << 10;
+const MAX_KEY_BYTES: usize = 16 << 10;
 /// The longest chain: leaf and intermediates. Real ones have two to four.
 const MAX_CHAIN: usize = 16;
 /// The most names that are kept of one certificate; authorities stop at 100 or 250.

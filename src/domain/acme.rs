@@ -149,6 +149,12 @@ impl AcmeProgress {
         *self = Self::default();
     }
 
+    /// What the authority suggests: some point of a window, another one for each domain
+    /// (RFC 9773 §4.2).
+    pub fn suggest(&mut self, (start, end): (Timestamp, Timestamp), domain: &Hostname) {
+        self.suggested = Some(start.after(spread(domain, end.since(start))));
+    }
+
     /// Whether an attempt may be made by itself.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.next_attempt.is_none_or(|at| now >= at)

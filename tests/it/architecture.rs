@@ -58,7 +58,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
     ("instant_acme", &["certificate"]),
-    ("rcgen", &["certificate"]),
+    ("rcgen", &["certificate", "proxy"]),
     ("x509_parser", &["certificate"]),
     ("oci_spec", &["image", "container"]),
     ("clap", &["cli", "daemon.rs", "main.rs"]),

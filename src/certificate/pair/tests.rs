@@ -95,7 +95,7 @@ fn what_is_no_pair_is_refused_with_a_reason() {
             "certificate 1 of the file cannot be read",
         ),
         (&chain.leaf.repeat(17), &chain.key, "the file holds more than 16 certificates"),
-        (&" ".repeat(300 << 10), &chain.key, "the certificate is larger than 256 KiB"),
+        (&" ".repeat(100 << 10), &chain.key, "the certificate is larger than 96 KiB"),
     ] {
         let refusal = refusal(certificates, key);
         assert!(refusal.contains(reason), "{refusal}");
