@@ -5,8 +5,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, checks, config, domains, events, git, help, logs, ps, releases, resource, run,
-    ssh_keys, stack, system,
+    apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, ps,
+    releases, resource, run, ssh_keys, stack, system,
 };
 
 /// A git-push platform in one program.
@@ -62,6 +62,12 @@ pub(super) enum Noun {
     /// Domains
     #[command(subcommand)]
     Domains(domains::Verb),
+    /// Certificates
+    #[command(subcommand)]
+    Certs(certs::Verb),
+    /// Certificates that are issued and renewed by themselves
+    #[command(subcommand)]
+    Letsencrypt(letsencrypt::Verb),
     /// Shows an app's first URL
     Url(apps::Urls),
     /// Shows all URLs of an app
@@ -108,6 +114,8 @@ impl Noun {
             Self::Run(run) => run.run(context).await,
             Self::Enter(enter) => enter.run(context).await,
             Self::Domains(verb) => verb.run(context).await,
+            Self::Certs(verb) => verb.run(context).await,
+            Self::Letsencrypt(verb) => verb.run(context).await,
             Self::Url(urls) => urls.first(context).await,
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,
