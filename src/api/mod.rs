@@ -20,6 +20,7 @@ mod edge;
 mod error;
 mod events;
 mod extract;
+mod front;
 mod logs;
 mod processes;
 mod pushes;

@@ -9,7 +9,7 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, checks, config, domains, edge, events, logs, processes, pushes, releases,
+    apps, builds, checks, config, domains, edge, events, front, logs, processes, pushes, releases,
     resources, session, ssh, stacks, system,
 };
 use crate::platform::{Error, Kind, Platform};
@@ -68,6 +68,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh/exec", post(ssh::exec))
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
+        .merge(front::machine_routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.
@@ -101,6 +102,7 @@ fn app_routes() -> Router<Parts> {
         .route("/checks/run", post(checks::run))
         .route("/pushes", post(pushes::push))
         .route("/pushes/{id}", get(pushes::outcome))
+        .merge(front::app_routes())
 }
 
 async fn unknown_path() -> Refusal {

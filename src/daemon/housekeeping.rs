@@ -27,6 +27,7 @@ pub(super) async fn run(platform: Platform, mut shutdown: Shutdown) {
                     tracing::error!(error = report(&error), "cannot collect unneeded images");
                 }
                 platform.maintain_repositories().await;
+                platform.collect_pages().await;
             }
         }
     }

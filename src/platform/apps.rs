@@ -6,7 +6,7 @@ use super::changes::{self, Draft};
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
-use crate::domain::{Actor, App, AppId, AppName, BranchName, Release, RunState};
+use crate::domain::{Actor, App, AppId, AppName, BranchName, FrontSettings, Release, RunState};
 use crate::store::NewApp;
 use crate::support::report;
 
@@ -194,7 +194,7 @@ impl Platform {
     }
 
     /// Makes an app with the settings, source and image of another, and deploys it unless told not
-    /// to. Domains are not copied.
+    /// to. Domains and routes are not copied.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -209,6 +209,8 @@ impl Platform {
         let app = self.create_app(actor, to).await?;
         self.store.set_settings(app.id, &self.store.settings(source.id)?)?;
         self.store.set_deploy_branch(app.id, source.deploy_branch.as_ref())?;
+        self.store.set_front(app.id, &cloned_front(self.store.front(source.id)?))?;
+        self.publish_routes().await?;
         let actor = actor.clone();
         let from = from.clone();
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
@@ -267,4 +269,11 @@ impl Platform {
         self.note(app.id, "app.deploy-branch", &format!("deploy branch set to {shown}"), actor);
         Ok(())
     }
+}
+
+/// What a clone has of its model's front door: all but what is about domains and the moment.
+fn cloned_front(mut front: FrontSettings) -> FrontSettings {
+    front.proxy.canonical_host = None;
+    front.maintenance = false;
+    front
 }

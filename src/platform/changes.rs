@@ -359,12 +359,18 @@ impl Platform {
         let checks = match app.current_release {
             Some(_) => {
                 let release = self.current_release(&app)?;
+                let door = self.front_door(&app)?;
                 let types = release
                     .processes
                     .keys()
                     .filter(|process_type| **process_type != ProcessType::release());
                 types
-                    .map(|t| (t.clone(), super::readiness::checks(&release, t, &settings)))
+                    .map(|t| {
+                        (
+                            t.clone(),
+                            super::readiness::checks(&release, t, &settings, &door.ports(t)),
+                        )
+                    })
                     .collect()
             }
             None => Vec::new(),
@@ -438,7 +444,9 @@ pub(super) fn draft(
     }
 }
 
-fn declared(release: &Release, process_type: &ProcessType) -> Result<()> {
+/// # Errors
+/// If the release has no such process type; with those it has.
+pub(super) fn declared(release: &Release, process_type: &ProcessType) -> Result<()> {
     if release.processes.contains_key(process_type) {
         return Ok(());
     }

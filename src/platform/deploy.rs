@@ -9,7 +9,7 @@ use super::clock::timed;
 use super::instances::Instance;
 use super::lanes::DeployGuard;
 use super::plan::{self, Observed, Wanted};
-use super::{Error, InstanceStatus, Kind, Platform, Result, launch, readiness};
+use super::{Error, InstanceStatus, Kind, Platform, Result, launch};
 use crate::build::Output;
 use crate::domain::{Actor, App, CheckSettings, ProcessType, Release};
 use crate::store::Settings;
@@ -130,7 +130,12 @@ impl Platform {
     }
 
     async fn wait_ready_or_tell(&self, deploy: &Deploy<'_>, instance: &Instance) -> Result<()> {
-        let checks = readiness::checks(deploy.release, &instance.name.process_type, &deploy.checks);
+        let checks = self.checks_of(
+            deploy.app,
+            deploy.release,
+            &instance.name.process_type,
+            &deploy.checks,
+        )?;
         let Err(why) = self.wait_ready(deploy.app, instance, &checks).await else {
             return Ok(());
         };
@@ -260,7 +265,7 @@ impl Platform {
         settings: &CheckSettings,
         instance: Instance,
     ) -> Result<()> {
-        let checks = readiness::checks(release, &instance.name.process_type, settings);
+        let checks = self.checks_of(app, release, &instance.name.process_type, settings)?;
         match self.wait_ready(app, &instance, &checks).await {
             Ok(()) => {
                 self.0.instances.set_status(&instance.container, InstanceStatus::Running);

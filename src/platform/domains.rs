@@ -91,6 +91,7 @@ impl Platform {
 
     /// The default domain of another app must not be taken from it.
     fn refuse_defaults_of_others(&self, app: &App, domains: &[Hostname]) -> Result<()> {
+        self.refuse_routed(domains)?;
         for other in self.store.apps()?.iter().filter(|other| other.id != app.id) {
             let theirs = self.domains_of(other)?;
             if let Some(domain) = domains.iter().find(|domain| theirs.contains(domain)) {
@@ -99,6 +100,21 @@ impl Platform {
                     "remove it there first: `staithe domains:remove {} {domain}`",
                     other.name
                 );
+                return Err(Error::new(Kind::Conflict, message).hint(hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// A domain that a route leads elsewhere as a whole cannot be had.
+    fn refuse_routed(&self, domains: &[Hostname]) -> Result<()> {
+        for (id, route) in self.store.path_routes()? {
+            let address = &route.address;
+            if address.path.is_root() && domains.contains(&address.domain) {
+                let app =
+                    self.store.app_by_id(id)?.map_or(String::new(), |app| app.name.to_string());
+                let message = format!("domain `{}` is routed to app `{app}`", address.domain);
+                let hint = format!("remove that first: `staithe routes:remove {app} {address}`");
                 return Err(Error::new(Kind::Conflict, message).hint(hint));
             }
         }

@@ -18,7 +18,9 @@ use tokio::sync::watch;
 
 use super::{Error, InstanceStatus, Platform, Result, clock};
 use crate::container::{ExitRecord, Signal, Stdio};
-use crate::domain::{Actor, App, AppId, Bytes, InstanceName, Release, ReleaseVersion, Timestamp};
+use crate::domain::{
+    Actor, App, AppId, Bytes, InstanceName, ProcessType, Release, ReleaseVersion, Timestamp,
+};
 use crate::network::{Addresses, Bandwidth, Egress, Endpoint};
 use crate::support::backoff::Backoff;
 use crate::support::{report, tasks};
@@ -145,12 +147,13 @@ impl Registry {
         history.map(|history| (history.restarts, history.last_exit.clone())).unwrap_or_default()
     }
 
-    /// How any of the app's web instances last ended.
-    pub(super) fn last_exit(&self, app: AppId) -> Option<String> {
+    /// How any of the app's instances of a type last ended.
+    pub(super) fn last_exit(&self, app: AppId, process_type: &ProcessType) -> Option<String> {
         let state = self.lock();
-        let of_web =
-            |(owner, name): &&(AppId, InstanceName)| *owner == app && name.process_type.is_web();
-        let key = state.histories.keys().find(of_web)?;
+        let of_type = |(owner, name): &&(AppId, InstanceName)| {
+            *owner == app && name.process_type == *process_type
+        };
+        let key = state.histories.keys().find(of_type)?;
         state.histories[key].last_exit.clone()
     }
 
@@ -350,14 +353,19 @@ impl Platform {
     }
 
     async fn retire_one(&self, container: &str, drain: Duration, stop: Duration) {
-        let address = self.0.instances.lock().instances.get(container).map(Instance::address);
-        if let Some(address) = address
-            && let Err(error) = self.proxy.drain(&[address], drain).await
+        let instance = self.0.instances.lock().instances.get(container).cloned();
+        if let Some(instance) = instance
+            && let Err(error) = self.drain(&instance, drain).await
         {
             tracing::warn!(container, error = report(&error), "cannot wait for open requests");
         }
         self.stop_container(container, stop).await;
         self.0.instances.remove(container);
+    }
+
+    async fn drain(&self, instance: &Instance, deadline: Duration) -> Result<()> {
+        self.proxy.drain(&self.reached_at(instance)?, deadline).await?;
+        Ok(())
     }
 
     /// Stops containers at once, for a deploy that failed; returns when they are gone.

@@ -8,14 +8,16 @@ use crate::build::{CA_BUNDLE, ca_environment};
 use crate::container::{
     CgroupSpec, ContainerSpec, IdMap, Limits, LogSpec, Mount, ProcessSpec, Rlimit, Rootfs,
 };
-use crate::domain::{App, AppId, ProcessType, Release, ResourceSettings, Resources, Timestamp};
+use crate::domain::{
+    App, AppId, ConfigVars, PortMap, ProcessType, Release, ResourceSettings, Resources, Timestamp,
+};
 use crate::network::Addresses;
 
 /// Host ids of one container: the range of a whole image.
 const ID_RANGE: u32 = 65_536;
 /// The user that apps and builds run as, inside; made by every stack.
 pub(super) const APP_USER: u32 = 1000;
-/// The port that a web process listens on unless its config says otherwise (Dokku's default).
+/// The port that a process is told to listen on unless its config says otherwise (Dokku's default).
 const DEFAULT_PORT: u16 = 5000;
 /// Open files: what systemd gives services, enough for servers with thousands of connections.
 const OPEN_FILES: u64 = 65_536;
@@ -93,8 +95,7 @@ impl Platform {
         ];
         spec.labels.extend(facts.map(|(key, value)| (key.to_owned(), value)));
         spec.log = Some(self.log_spec(app.id, &name, launch.started_at, &spec.id)?);
-        let port = process_type.is_web().then_some(launch.port);
-        let env = self.process_env(release, &name, port)?;
+        let env = self.process_env(release, &name, Some(launch.port))?;
         spec.process = Some(process(command.args.clone(), env, &command.working_dir));
         Ok(launch)
     }
@@ -123,12 +124,7 @@ impl Platform {
             addresses,
         };
         let spec = self.container_spec(&frame)?;
-        let port = release
-            .config
-            .iter()
-            .find(|(key, _)| key.as_str() == "PORT")
-            .and_then(|(_, value)| value.expose().parse().ok())
-            .unwrap_or(DEFAULT_PORT);
+        let port = app_port(&release.config, &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }
 
@@ -240,6 +236,15 @@ impl Platform {
     pub(super) fn instance_run_dir(&self, container: &str) -> PathBuf {
         self.settings().run_dir.join("instances").join(container)
     }
+}
+
+/// `$PORT`: what a config var says, else the container port of the app's first mapping (as in
+/// Dokku), else 5000.
+pub(super) fn app_port(config: &ConfigVars, ports: &PortMap) -> u16 {
+    let var = config.iter().find(|(key, _)| key.as_str() == "PORT");
+    var.and_then(|(_, value)| value.expose().parse().ok())
+        .or_else(|| ports.first_container_port())
+        .unwrap_or(DEFAULT_PORT)
 }
 
 /// A process as the app's user.

@@ -13,12 +13,15 @@
 //! app at a time (its lane). Nothing here waits on a request path of an app's users.
 
 mod apps;
+mod certificates;
 mod changes;
 mod clock;
 mod config;
 mod deploy;
 mod domains;
 mod error;
+mod front;
+mod front_door;
 mod history;
 mod instances;
 mod journal;
@@ -27,8 +30,11 @@ mod lanes;
 mod launch;
 mod layers;
 mod logs;
+mod pages;
+mod path_routes;
 mod pipeline;
 mod plan;
+mod ports;
 mod probe;
 mod push;
 mod readiness;
@@ -50,8 +56,10 @@ pub use session::Session;
 
 pub use crate::wire::{
     AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport, InstanceReport,
-    InstanceStatus, Kind, LogLine, LogQuery, ProcessReport, PushOutcome, PushRequest, RefUpdate,
-    ResourceChange, ResourceReport, ResourceScope, RunRequest, SshKey, StackReport, TerminalSize,
+    InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport, PortReport,
+    ProcessReport, ProxyProperty, ProxyReport, PushOutcome, PushRequest, RefUpdate, ResourceChange,
+    ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey, StackReport, Switch,
+    TerminalSize,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -95,6 +103,8 @@ struct Inner {
     lanes: lanes::Lanes,
     builds: pipeline::Running,
     routes: routes::Publisher,
+    /// Serializes changes of front doors: each reads what it then writes.
+    front: tokio::sync::Mutex<()>,
 }
 
 impl std::ops::Deref for Platform {
@@ -115,6 +125,7 @@ impl Platform {
             lanes: lanes::Lanes::default(),
             builds: pipeline::Running::default(),
             routes: routes::Publisher::default(),
+            front: tokio::sync::Mutex::default(),
         }))
     }
 

@@ -15,11 +15,13 @@ const POLL: Duration = Duration::from_millis(25);
 /// One try of the check that instances without declared checks get.
 const DEFAULT_TRY: Millis = Millis(5_000);
 
-/// The checks of `process_type`: those declared, else that `web` listens and others stay up.
+/// The checks of `process_type`: those declared, else that it listens on each of `ports` (none:
+/// `$PORT`), and stays up where nobody is led to it.
 pub(super) fn checks(
     release: &Release,
     process_type: &ProcessType,
     settings: &CheckSettings,
+    ports: &[Option<u16>],
 ) -> Vec<Check> {
     if !settings.enabled {
         return Vec::new();
@@ -27,21 +29,38 @@ pub(super) fn checks(
     if let Some(declared) = release.checks.get(process_type).filter(|checks| !checks.is_empty()) {
         return declared.clone();
     }
-    let kind = match process_type.is_web() {
-        true => CheckKind::Listening,
-        false => CheckKind::Uptime { at_least: settings.uptime },
-    };
-    let name = if process_type.is_web() { "listening" } else { "uptime" };
-    vec![Check {
-        name: name.into(),
+    let check = |name: String, kind, port| Check {
+        name,
         kind,
-        port: None,
+        port,
         timeout: DEFAULT_TRY,
         deadline: settings.deadline,
-    }]
+    };
+    let listening = |port: &Option<u16>| {
+        let name = port.map_or("listening".to_owned(), |port| format!("listening on {port}"));
+        check(name, CheckKind::Listening, *port)
+    };
+    match ports {
+        [] => {
+            vec![check("uptime".into(), CheckKind::Uptime { at_least: settings.uptime }, None)]
+        }
+        ports => ports.iter().map(listening).collect(),
+    }
 }
 
 impl Platform {
+    /// The checks of an app's process type, with the ports that its front door leads to.
+    pub(super) fn checks_of(
+        &self,
+        app: &App,
+        release: &Release,
+        process_type: &ProcessType,
+        settings: &CheckSettings,
+    ) -> Result<Vec<Check>> {
+        let ports = self.front_door(app)?.ports(process_type);
+        Ok(checks(release, process_type, settings, &ports))
+    }
+
     /// Waits until all checks of a starting instance have succeeded once.
     ///
     /// # Errors
@@ -160,7 +179,8 @@ impl Platform {
             if instance.status != super::InstanceStatus::Running {
                 continue;
             }
-            for check in checks(&release, &instance.name.process_type, &settings) {
+            let process_type = &instance.name.process_type;
+            for check in self.checks_of(&app, &release, process_type, &settings)? {
                 let failure = self.try_once(&app, &instance, &check).await.err();
                 results.push(CheckResult {
                     instance: instance.name.clone(),

@@ -1,16 +1,25 @@
 //! The proxy's route table, made from desired state and the instances that are ready.
 
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
 use tokio::sync::Mutex;
 
-use super::{InstanceStatus, Platform, Result};
-use crate::domain::{App, Hostname, ReleaseVersion, RunState};
-use crate::proxy::{Route, RouteState, RouteTable};
+use super::front_door::{FrontDoor, Target, addresses, listener};
+use super::instances::Instance;
+use super::{InstanceStatus, Platform, Result, front, launch};
+use crate::domain::{
+    App, AppId, ConfigVars, Hostname, PathRoute, ProcessType, ProxySettings, ReleaseVersion,
+    RunState, Scheme,
+};
+use crate::proxy::{Binding, ExtraListener, ListenerName, Route, RouteState, RouteTable};
 
 /// Serializes publications, so that a later table never has a lower version than an earlier one.
 #[derive(Debug, Default)]
 pub(super) struct Publisher(Mutex<u64>);
+
+/// Names that lead somewhere already; each leads to one place.
+type Taken = HashSet<(Hostname, String, ListenerName)>;
 
 impl Platform {
     /// Puts the routes of all apps in force, in one step. When this returns, every new request is
@@ -22,66 +31,155 @@ impl Platform {
             *version = self.proxy.handle().await?.routes_version();
         }
         *version += 1;
-        let routes = self.store.apps()?.iter().map(|app| self.route(app)).collect::<Result<_>>()?;
-        self.proxy
-            .set_routes(&RouteTable { version: *version, routes, ..RouteTable::default() })
-            .await?;
+        let table = self.route_table(*version)?;
+        self.proxy.set_routes(&table).await?;
         Ok(())
     }
 
-    fn route(&self, app: &App) -> Result<Route> {
-        let domains = self.domains_of(app)?;
-        Ok(Route::web(app.name.clone(), domains, self.route_state(app)?))
+    fn route_table(&self, version: u64) -> Result<RouteTable> {
+        let global = self.store.global_proxy()?;
+        let mut paths: BTreeMap<AppId, Vec<PathRoute>> = BTreeMap::new();
+        for (app, route) in self.store.path_routes()? {
+            paths.entry(app).or_default().push(route);
+        }
+        let mut doors = Vec::new();
+        for app in self.store.apps()? {
+            let door = self.door(&app, paths.remove(&app.id).unwrap_or_default(), &global)?;
+            doors.push((app, door));
+        }
+        let mut table =
+            RouteTable { version, challenges: self.challenges(), ..RouteTable::default() };
+        let mut taken = Taken::new();
+        for (app, door) in doors.iter().filter(|(_, door)| !door.front.disabled) {
+            table.listeners.extend(extra_listeners(door));
+            for (target, bindings) in door.targets() {
+                let mut bindings = untaken(&mut taken, app, bindings);
+                for binding in &mut bindings {
+                    let owner = owner(&doors, &binding.domain).unwrap_or(app);
+                    binding.certificate = self.certificate_for(owner, &binding.domain)?;
+                }
+                if bindings.is_empty() {
+                    continue;
+                }
+                table.routes.push(Route {
+                    app: app.name.clone(),
+                    process_type: target.process_type.clone(),
+                    bindings,
+                    settings: door.settings(&target),
+                    state: self.route_state(app, &target)?,
+                });
+            }
+        }
+        table.listeners.sort_unstable();
+        table.listeners.dedup();
+        Ok(table)
     }
 
-    fn route_state(&self, app: &App) -> Result<RouteState> {
+    /// The front door of an app.
+    pub(super) fn front_door(&self, app: &App) -> Result<FrontDoor> {
+        let routes = self.store.path_routes()?.into_iter();
+        let paths = routes.filter(|(id, _)| *id == app.id).map(|(_, route)| route).collect();
+        self.door(app, paths, &self.store.global_proxy()?)
+    }
+
+    fn door(&self, app: &App, paths: Vec<PathRoute>, global: &ProxySettings) -> Result<FrontDoor> {
+        let front = self.store.front(app.id)?;
+        let port = launch::app_port(&self.running_config(app)?, &front.ports);
+        Ok(FrontDoor {
+            domains: self.domains_of(app)?,
+            paths,
+            mappings: front.ports.effective(port),
+            port,
+            proxy: front::in_force(front.proxy.clone(), global.clone()),
+            front,
+        })
+    }
+
+    /// The config vars that instances get now.
+    fn running_config(&self, app: &App) -> Result<ConfigVars> {
+        let release = match app.current_release {
+            Some(version) => self.store.release(app.id, version)?,
+            None => None,
+        };
+        match release {
+            Some(release) => Ok(release.config),
+            None => Ok(self.store.settings(app.id)?.config),
+        }
+    }
+
+    fn route_state(&self, app: &App, target: &Target) -> Result<RouteState> {
         let Some(release) = app.current_release else {
             return Ok(RouteState::Deploying);
         };
-        let upstreams = self.upstreams(app);
+        let upstreams = self.upstreams(app, target);
         if !upstreams.is_empty() {
             return Ok(RouteState::Live { release, upstreams });
         }
-        if app.run_state == RunState::Stopped || !self.wants_web(app, release)? {
+        let process_type = &target.process_type;
+        if app.run_state == RunState::Stopped || !self.wants(app, release, process_type)? {
             return Ok(RouteState::Stopped);
         }
-        let reason = self.0.instances.last_exit(app.id);
+        let reason = self.0.instances.last_exit(app.id, process_type);
         Ok(match reason {
             Some(reason) => RouteState::Crashed { reason },
             None => RouteState::Deploying,
         })
     }
 
-    /// The addresses of the app's ready web instances.
-    fn upstreams(&self, app: &App) -> Vec<SocketAddr> {
-        let ready = |instance: &super::instances::Instance| {
-            instance.status == InstanceStatus::Running && instance.name.process_type.is_web()
+    /// The addresses of the target's ready instances.
+    fn upstreams(&self, app: &App, target: &Target) -> Vec<SocketAddr> {
+        let ready = |instance: &&Instance| {
+            instance.status == InstanceStatus::Running
+                && instance.name.process_type == target.process_type
         };
         let instances = self.0.instances.of_app(app.id);
-        instances
-            .iter()
-            .filter(|instance| ready(instance))
-            .map(|instance| instance.address())
-            .collect()
+        let ready = instances.iter().filter(ready);
+        ready.flat_map(|instance| addresses(instance.address(), &[target.port])).collect()
     }
 
-    fn wants_web(&self, app: &App, release: ReleaseVersion) -> Result<bool> {
+    /// All addresses at which an instance may have open requests.
+    pub(super) fn reached_at(&self, instance: &Instance) -> Result<Vec<SocketAddr>> {
+        let mut ports = match self.store.app_by_id(instance.app)? {
+            Some(app) => self.front_door(&app)?.ports(&instance.name.process_type),
+            None => Vec::new(),
+        };
+        // Its own port, also where the app's mappings have just been changed.
+        if !ports.contains(&None) {
+            ports.push(None);
+        }
+        Ok(addresses(instance.address(), &ports))
+    }
+
+    fn wants(
+        &self,
+        app: &App,
+        release: ReleaseVersion,
+        process_type: &ProcessType,
+    ) -> Result<bool> {
         let release = self.store.release(app.id, release)?;
         Ok(release.is_some_and(|release| {
             super::plan::wanted(app, &release)
                 .iter()
-                .any(|wanted| wanted.name.process_type.is_web())
+                .any(|wanted| wanted.name.process_type == *process_type)
         }))
     }
 
-    /// The domains that route to `app`: its own, or its name under each global domain.
+    /// The domains that route to `app`: its own, or its name under each global domain, unless
+    /// another app was given that.
     pub(super) fn domains_of(&self, app: &App) -> Result<Vec<Hostname>> {
         if let Some(own) = self.store.domains(app.id)? {
             return Ok(own);
         }
         let global = self.effective_global_domains()?;
         // A name too long for one of the domains has no default domain there.
-        Ok(global.iter().filter_map(|domain| domain.child(app.name.as_str()).ok()).collect())
+        let default = global.iter().filter_map(|domain| domain.child(app.name.as_str()).ok());
+        let mut domains = Vec::new();
+        for domain in default {
+            if !self.store.is_given_to_another(app.id, &domain)? {
+                domains.push(domain);
+            }
+        }
+        Ok(domains)
     }
 
     /// What `domains:set-global` said, or the operator's file.
@@ -89,21 +187,84 @@ impl Platform {
         Ok(self.store.global_domains()?.unwrap_or_else(|| self.settings().global_domains.clone()))
     }
 
+    /// Whether one of the app's domains has a certificate.
+    pub(super) fn has_certificate(&self, app: &App) -> Result<bool> {
+        for domain in self.domains_of(app)? {
+            if self.certificate_for(app, &domain)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Where `app` answers.
     pub(super) fn urls(&self, app: &App) -> Result<Vec<String>> {
-        let port = self
-            .proxy
-            .listening()
-            .ok()
-            .and_then(|listening| listening.listen.first().map(SocketAddr::port));
-        let suffix = match port {
-            None | Some(80) => String::new(),
-            Some(port) => format!(":{port}"),
+        let door = self.front_door(app)?;
+        if door.front.disabled {
+            return Ok(Vec::new());
+        }
+        let listening = self.proxy.listening().ok();
+        let standard = |scheme: Scheme| match scheme {
+            Scheme::Http => listening.as_ref()?.listen.first().map(SocketAddr::port),
+            Scheme::Https => None,
         };
-        let domains = self.domains_of(app)?;
-        let shown = domains
-            .iter()
-            .filter(|domain| domain.as_str() != "_" && !domain.as_str().starts_with('*'));
-        Ok(shown.map(|domain| format!("http://{domain}{suffix}")).collect())
+        let mut urls = Vec::new();
+        for domain in &door.domains {
+            if domain.as_str().starts_with(['*', '_']) {
+                continue;
+            }
+            let certificate = self.certificate_for(app, domain)?.is_some();
+            urls.extend(door.url(domain, certificate, standard));
+        }
+        Ok(urls)
     }
+}
+
+/// The ports of an app that are not the configuration's.
+fn extra_listeners(door: &FrontDoor) -> impl Iterator<Item = ExtraListener> + '_ {
+    door.mappings.iter().filter_map(|mapping| match listener(*mapping) {
+        ListenerName::Port(port) => Some(ExtraListener { port, scheme: mapping.scheme.client() }),
+        ListenerName::Http | ListenerName::Https => None,
+    })
+}
+
+/// The app that has the domain, or the closest wildcard above it.
+fn owner<'a>(doors: &'a [(App, FrontDoor)], domain: &Hostname) -> Option<&'a App> {
+    let has = |name: &str| {
+        let owns = |(_, door): &&(App, FrontDoor)| {
+            door.domains.iter().any(|domain| domain.as_str() == name)
+        };
+        doors.iter().find(owns).map(|(app, _)| app)
+    };
+    let mut rest = domain.as_str();
+    if let Some(app) = has(rest) {
+        return Some(app);
+    }
+    while let Some((_, parent)) = rest.split_once('.') {
+        if let Some(app) = has(&format!("*.{parent}")) {
+            return Some(app);
+        }
+        rest = parent;
+    }
+    None
+}
+
+/// Leaves away what leads elsewhere already: a table that contradicts itself is refused as a whole,
+/// and one app's domains must not keep another from being deployed.
+fn untaken(taken: &mut Taken, app: &App, bindings: Vec<Binding>) -> Vec<Binding> {
+    let mut free = Vec::new();
+    for mut binding in bindings {
+        let Binding { domain, path, listeners, .. } = &mut binding;
+        listeners.retain(|listener| {
+            let fresh = taken.insert((domain.clone(), path.to_string(), *listener));
+            if !fresh {
+                tracing::warn!(app.name = app.name.as_str(), %domain, %path, "leads to another app");
+            }
+            fresh
+        });
+        if !binding.listeners.is_empty() {
+            free.push(binding);
+        }
+    }
+    free
 }

@@ -183,8 +183,7 @@ impl Platform {
         let release = self.store.release(instance.app, instance.release)?.ok_or_else(|| {
             Error::internal("an instance without a release", instance.container.clone())
         })?;
-        let port = instance.name.process_type.is_web().then_some(instance.port);
-        self.process_env(&release, &instance.name.to_string(), port)
+        self.process_env(&release, &instance.name.to_string(), Some(instance.port))
     }
 
     async fn start_one_off(

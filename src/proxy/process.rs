@@ -19,8 +19,9 @@ use crate::sys;
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
 use super::listen::{self, Bound, Listener};
+use super::page_files::PageFiles;
 use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
-use super::router::Router;
+use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::seam::Seam;
 use super::tls::{CertificateFiles, Tls};
@@ -64,6 +65,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         move |source| Error::Prepare { path, source }
     };
     let certificates = CertificateFiles::open(&absolute(&args.data_dir)?.join(CERTIFICATES));
+    let pages = PageFiles::open(&absolute(&args.data_dir)?).map_err(prepare(&args.data_dir))?;
     let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
     std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
     become_user(config.user)?;
@@ -73,14 +75,17 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     let tls = Tls::new(certificates);
     let tls = tls.map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, cores, &tls)),
+        routes: ArcSwap::from_pointee(kept_routes(&routes_file, config, cores, (&pages, &tls))),
+        pages,
         tls,
+        https_port: https_port(&bound),
         config: config.clone(),
         cores,
         max_connections,
         connections: AtomicU64::new(0),
         unknown_host: AtomicU64::new(0),
         bad_request: AtomicU64::new(0),
+        ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
     });
     let result = run(&shared, bound, seam, Access { owner, routes_file });
@@ -89,14 +94,27 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
 }
 
 /// The routes of the process before.
-fn kept_routes(file: &RoutesFile, cores: usize, tls: &Tls) -> Router {
+fn kept_routes(
+    file: &RoutesFile,
+    config: &Config,
+    cores: usize,
+    (pages, tls): (&PageFiles, &Tls),
+) -> Router {
     let table = file.load_or_empty();
     tls.set_table(&table);
-    Router::compile(&table, &Router::default(), &[], cores).unwrap_or_else(|error| {
+    let previous = &Router::default();
+    let ground = Ground { config, cores, pages, previous, retired: &[] };
+    Router::compile(&table, &ground).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");
         Router::default()
     })
+}
+
+/// Where plain HTTP is redirected to.
+fn https_port(bound: &[Bound]) -> Option<u16> {
+    let https = bound.iter().find(|bound| bound.listener.name == ListenerName::Https);
+    https.map(|bound| bound.listener.address.port())
 }
 
 /// Who may use the seam, and what it writes.

@@ -159,6 +159,11 @@ impl Supervisor {
         }
     }
 
+    /// The settings that a proxy is started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.spec.config
+    }
+
     /// Where the proxy listens.
     ///
     /// # Errors

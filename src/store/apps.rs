@@ -168,6 +168,20 @@ impl Store {
             .map(Some)
     }
 
+    /// Whether another app has `domain` as its own, or all of it by a route.
+    pub fn is_given_to_another(&self, id: AppId, domain: &Hostname) -> Result<bool> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare_cached(
+                "select exists (select 1 from domains where hostname = ?1 and app <> ?2)
+                     or exists (select 1 from routes where domain = ?1 and path = '/' and app <> ?2)",
+            )
+            .map_err(failed("look a domain up"))?;
+        statement
+            .query_row(params![domain.as_str(), id.0], |row| row.get(0))
+            .map_err(failed("look a domain up"))
+    }
+
     /// Replaces an app's own domains; `None` goes back to the default ones.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
 pub mod frames;
+mod front;
 mod kind;
 mod problem;
 mod protocol;
@@ -11,6 +12,7 @@ mod reports;
 mod requests;
 mod stream;
 
+pub use front::*;
 pub use kind::Kind;
 pub use problem::Problem;
 pub use protocol::{

@@ -1,0 +1,172 @@
+//! `/proxy`, `/routes`, and below `/apps/{app}`: `/proxy`, `/ports`, `/maintenance`, `/pages`,
+//! `/routes`.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{MethodRouter, get, put};
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Id};
+use super::router::Parts;
+use crate::domain::PageOccasion;
+use crate::platform::Platform;
+use crate::wire::{
+    MaintenanceReport, NewRoute, PageContent, PageReport, PortList, PortRemoval, PortReport,
+    ProxyChange, ProxyReport, RouteRemoval, RouteReport, Switch,
+};
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// What is said of all apps.
+pub(super) fn machine_routes() -> Router<Parts> {
+    Router::new()
+        .route("/proxy", get(global_proxy).patch(set_global_proxy))
+        .route("/routes", get(all_routes))
+}
+
+/// What is said of one app.
+pub(super) fn app_routes() -> Router<Parts> {
+    Router::new()
+        .route("/proxy", get(proxy).patch(set_proxy))
+        .route("/proxy/enabled", put(set_proxy_enabled))
+        .route("/ports", ports())
+        .route("/maintenance", get(maintenance).put(set_maintenance))
+        .route("/pages", get(pages))
+        .route("/pages/{id}", put(set_page).delete(clear_page))
+        .route("/routes", get(routes).post(add_route).delete(remove_route))
+}
+
+async fn global_proxy(State(platform): State<Platform>) -> Answer<ProxyReport> {
+    Ok(Json(platform.proxy_properties(None).await?))
+}
+
+async fn set_global_proxy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(change): Body<ProxyChange>,
+) -> Answer<ProxyReport> {
+    let value = change.value.as_deref();
+    Ok(Json(platform.set_proxy(&caller.actor, None, change.key, value).await?))
+}
+
+async fn proxy(State(platform): State<Platform>, App(app): App) -> Answer<ProxyReport> {
+    Ok(Json(platform.proxy_properties(Some(&app)).await?))
+}
+
+async fn set_proxy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(change): Body<ProxyChange>,
+) -> Answer<ProxyReport> {
+    let value = change.value.as_deref();
+    Ok(Json(platform.set_proxy(&caller.actor, Some(&app), change.key, value).await?))
+}
+
+async fn set_proxy_enabled(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(switch): Body<Switch>,
+) -> Answer<ProxyReport> {
+    Ok(Json(platform.set_proxy_enabled(&caller.actor, &app, switch).await?))
+}
+
+fn ports() -> MethodRouter<Parts> {
+    get(report_ports).post(add_ports).put(set_ports).delete(remove_ports)
+}
+
+async fn report_ports(State(platform): State<Platform>, App(app): App) -> Answer<PortReport> {
+    Ok(Json(platform.ports(&app).await?))
+}
+
+async fn add_ports(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(list): Body<PortList>,
+) -> Answer<PortReport> {
+    Ok(Json(platform.add_ports(&caller.actor, &app, list.mappings).await?))
+}
+
+async fn set_ports(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(list): Body<PortList>,
+) -> Answer<PortReport> {
+    Ok(Json(platform.set_ports(&caller.actor, &app, list.mappings).await?))
+}
+
+async fn remove_ports(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(removal): Body<PortRemoval>,
+) -> Answer<PortReport> {
+    Ok(Json(platform.remove_ports(&caller.actor, &app, removal.mappings).await?))
+}
+
+async fn maintenance(State(platform): State<Platform>, App(app): App) -> Answer<MaintenanceReport> {
+    Ok(Json(platform.maintenance(&app).await?))
+}
+
+async fn set_maintenance(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(switch): Body<Switch>,
+) -> Answer<MaintenanceReport> {
+    Ok(Json(platform.set_maintenance(&caller.actor, &app, switch).await?))
+}
+
+async fn pages(State(platform): State<Platform>, App(app): App) -> Answer<PageReport> {
+    Ok(Json(platform.pages(&app).await?))
+}
+
+async fn set_page(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Id(when): Id<PageOccasion>,
+    Body(content): Body<PageContent>,
+) -> Answer<PageReport> {
+    Ok(Json(platform.set_page(&caller.actor, &app, when, &content.html).await?))
+}
+
+async fn clear_page(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Id(when): Id<PageOccasion>,
+) -> Answer<PageReport> {
+    Ok(Json(platform.clear_page(&caller.actor, &app, when).await?))
+}
+
+async fn all_routes(State(platform): State<Platform>) -> Answer<Vec<RouteReport>> {
+    Ok(Json(platform.routes(None).await?))
+}
+
+async fn routes(State(platform): State<Platform>, App(app): App) -> Answer<Vec<RouteReport>> {
+    Ok(Json(platform.routes(Some(&app)).await?))
+}
+
+async fn add_route(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(new): Body<NewRoute>,
+) -> Answer<Vec<RouteReport>> {
+    Ok(Json(platform.add_route(&caller.actor, &app, new.route, new.force).await?))
+}
+
+async fn remove_route(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(removal): Body<RouteRemoval>,
+) -> Answer<Vec<RouteReport>> {
+    Ok(Json(platform.remove_route(&caller.actor, &app, &removal.address).await?))
+}
