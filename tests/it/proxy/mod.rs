@@ -2,10 +2,12 @@
 
 mod admission;
 mod bodies;
+mod h2;
 mod hops;
 mod life;
 mod pages;
 mod routing;
 mod switch;
 mod tls;
+mod upgrade;
 mod world;
