@@ -2,6 +2,8 @@
 
 mod bodies;
 mod h2;
+mod h2_apps;
+mod h2_hostile;
 mod hops;
 mod life;
 mod pages;
