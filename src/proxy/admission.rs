@@ -65,6 +65,8 @@ pub(super) struct Admission {
     pub(super) client: Option<String>,
     /// Whether the peer may say `X-Forwarded-*`.
     pub(super) peer_trusted: bool,
+    /// How the client came: the connection's scheme, or what a trusted proxy said.
+    pub(super) scheme: Scheme,
     pub(super) decision: Decision,
 }
 
@@ -107,7 +109,7 @@ impl Admission {
     pub(super) fn misdirected() -> Self {
         let answer = Answer::Page(Page::Misdirected);
         let decision = Decision::Answer { answer, target: None };
-        Self { client: None, peer_trusted: false, decision }
+        Self { client: None, peer_trusted: false, scheme: Scheme::Https, decision }
     }
 
     /// What the instance is told of the request's way; without the request's id and start.
@@ -161,6 +163,7 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
     let mine = |answer, target| Admission {
         client: None,
         peer_trusted: false,
+        scheme: arrival.scheme,
         decision: Decision::Answer { answer, target },
     };
     if let Some(answer) = challenge(&router, asked) {
@@ -196,7 +199,7 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
         Err(answer) => Decision::Answer { answer, target: Some(Arc::clone(target)) },
     };
     let client = (visitor.client != arrival.peer).then(|| visitor.client.to_string());
-    Admission { client, peer_trusted, decision }
+    Admission { client, peer_trusted, scheme: visitor.scheme, decision }
 }
 
 /// Questions 3 to 8, to the route that has the request.

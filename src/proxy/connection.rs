@@ -291,7 +291,7 @@ impl Connection<'_> {
             wants,
             request_id,
             target,
-            scheme: self.client.listener.scheme,
+            scheme: passage.admission.scheme,
         });
         let keep = request.keep_alive && body_read == BodyRead::Whole && !self.core.draining.get();
         let next = if keep { Next::Request } else { Next::Linger };
@@ -335,6 +335,11 @@ impl Connection<'_> {
 }
 
 impl Passage<'_> {
+    /// How the client came.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.admission.scheme
+    }
+
     /// The request's name.
     pub(super) fn id(&self) -> &str {
         // Checked to be ASCII when it was read, or made by us.

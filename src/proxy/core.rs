@@ -17,14 +17,14 @@ use tokio::time::Instant;
 
 use super::access_log::AccessLog;
 use super::client::Client;
-use super::clock::{Clock, RequestIds};
+use super::clock::{Clock, RequestIds, unix_ms};
 use super::h2::Origins;
 use super::listen::Listener;
 use super::page::Page;
 use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
 use super::tls::Tls;
-use super::upstream::{OpenRequest, Pool};
+use super::upstream::{OpenRequest, Pool, Upstream};
 use super::{Config, connection};
 
 /// How long accepting rests when there are no file descriptors left.
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) connections: AtomicU64,
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
+    /// Instances left alone for their failures.
+    pub(super) ejections: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
     pub(super) tls: Tls,
 }
@@ -144,6 +146,14 @@ impl Core {
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
             None => Lease::Exhausted,
+        }
+    }
+
+    /// Notes that `upstream` took no connection, or hung up without an answer.
+    pub(super) fn note_failure(&self, upstream: &Upstream) {
+        if upstream.health.failed(unix_ms()) {
+            self.shared.ejections.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(address = %upstream.address, "leave an instance alone that keeps failing");
         }
     }
 

@@ -33,6 +33,7 @@ mod attempts;
 mod buffer;
 mod client;
 mod clock;
+mod health;
 mod page;
 mod page_files;
 mod path;

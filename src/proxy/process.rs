@@ -85,6 +85,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         connections: AtomicU64::new(0),
         unknown_host: AtomicU64::new(0),
         bad_request: AtomicU64::new(0),
+        ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
     });
     let result = run(&shared, bound, seam, Access { owner, routes_file });

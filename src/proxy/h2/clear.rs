@@ -15,7 +15,7 @@ use super::origin::Place;
 use super::relay::{Answer, Piece, ReceiveError, Refused, Sink};
 use super::room::{self, Step};
 use crate::proxy::clock::Clock;
-use crate::proxy::http::request::{Refusal, Request};
+use crate::proxy::http::request::Refusal;
 use crate::proxy::http::response::{self, Asked, BadResponse, Response};
 
 /// Sends the head of a request on `place`.
@@ -89,27 +89,21 @@ pub(super) struct ClearAnswer<'a> {
     place: &'a Place,
     clock: &'a Clock,
     /// For whom heads are written.
-    asked: Asked<'static>,
+    asked: Asked<'a>,
     /// The whole request was handed over.
     sent: &'a Cell<bool>,
 }
 
 impl<'a> ClearAnswer<'a> {
-    /// To `request`, for a client whose connection goes on afterwards if `keep_alive` and `sent`.
+    /// For a client who `asked`; its connection goes on afterwards only if the request was `sent`.
     pub(super) fn new(
         response: ResponseFuture,
         place: &'a Place,
         clock: &'a Clock,
-        (request, keep_alive, sent): (&Request, bool, &'a Cell<bool>),
+        (asked, sent): (Asked<'a>, &'a Cell<bool>),
     ) -> Self {
-        let asked = Asked {
-            method: request.method,
-            version: request.version,
-            // HTTP/2 has no 101 (RFC 9113 §8.6).
-            upgrade: false,
-            keep_alive,
-            date: "",
-        };
+        // HTTP/2 has no 101 (RFC 9113 §8.6).
+        let asked = Asked { upgrade: false, ..asked };
         Self { response, stream: None, place, clock, asked, sent }
     }
 

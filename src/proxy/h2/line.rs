@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::clear::{self, ClearAnswer, ClearSink, OpenError};
 use super::origin::Place;
 use super::relay::{Body, Client, End, Piece, ReceiveError, Relay, SendEnd};
+use crate::domain::Scheme;
 use crate::proxy::admission::Answer;
 use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
 use crate::proxy::buffer::{Buffer, write_all};
@@ -19,7 +20,7 @@ use crate::proxy::exchange;
 use crate::proxy::http::Version;
 use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
-use crate::proxy::http::response::Response;
+use crate::proxy::http::response::{Asked, Response};
 use crate::proxy::page::Page;
 use crate::proxy::record::{CLIENT_LEFT, Outcome};
 use crate::proxy::router::Target;
@@ -200,8 +201,16 @@ async fn attempt(
         let Connection { core, reader, writer, buffer, .. } = connection;
         let keep_alive = request.keep_alive && !core.draining.get();
         let mut sink = ClearSink { stream, ended: !request.has_body() };
-        let mut answer =
-            ClearAnswer::new(response, &place, &core.clock, (request, keep_alive, &relay.sent));
+        let secure = passage.scheme() == Scheme::Https;
+        let asked = Asked {
+            method: request.method,
+            version: request.version,
+            upgrade: false,
+            keep_alive,
+            date: "",
+            hsts: target.settings.hsts.as_deref().filter(|_| secure),
+        };
+        let mut answer = ClearAnswer::new(response, &place, &core.clock, (asked, &relay.sent));
         let mut body = LineBody::new(reader, buffer, request);
         let mut client = LineClient::new(writer, request);
         let parts = ((&mut body, &mut sink), (&mut answer, &mut client));

@@ -32,20 +32,17 @@ impl Sink for PlainSink<'_, '_> {
 pub(super) struct PlainAnswer<'a, 'u> {
     pub(super) reader: &'a mut ReadHalf<'u>,
     pub(super) buffer: Buffer,
-    pub(super) request: &'a Request,
+    /// For whom heads are written.
+    asked: Asked<'a>,
     clock: &'a Clock,
     body: BodyReader,
     framing: Framing,
 }
 
 impl<'a, 'u> PlainAnswer<'a, 'u> {
-    pub(super) fn new(
-        reader: &'a mut ReadHalf<'u>,
-        request: &'a Request,
-        clock: &'a Clock,
-    ) -> Self {
+    pub(super) fn new(reader: &'a mut ReadHalf<'u>, asked: Asked<'a>, clock: &'a Clock) -> Self {
         let (body, framing) = (BodyReader::new(Framing::None), Framing::None);
-        Self { reader, buffer: Buffer::default(), request, clock, body, framing }
+        Self { reader, buffer: Buffer::default(), asked, clock, body, framing }
     }
 
     async fn read_head(&mut self) -> Result<usize, ReceiveError> {
@@ -72,14 +69,15 @@ impl<'a, 'u> PlainAnswer<'a, 'u> {
 }
 
 /// How an answer is to be written for a client on HTTP/2: as for one on HTTP/1.1, whose connection
-/// goes on.
-pub(super) fn asked<'d>(request: &Request, date: &'d str) -> Asked<'d> {
+/// goes on. The date is put in when there is one.
+pub(super) fn asked<'h>(request: &Request, hsts: Option<&'h str>) -> Asked<'h> {
     Asked {
         method: request.method,
         version: Version::Http11,
         upgrade: request.upgrade,
         keep_alive: true,
-        date,
+        date: "",
+        hsts,
     }
 }
 
@@ -87,9 +85,9 @@ impl Answer for PlainAnswer<'_, '_> {
     async fn head(&mut self, out: &mut Vec<u8>) -> Result<Response, ReceiveError> {
         let length = self.read_head().await?;
         let read = &self.buffer.data()[..length];
-        let response = self
-            .clock
-            .with_http_date(|date| response::rewrite(read, &asked(self.request, date), out))?;
+        let asked = self.asked;
+        let rewrite = |date: &str| response::rewrite(read, &Asked { date, ..asked }, out);
+        let response = self.clock.with_http_date(rewrite)?;
         self.buffer.consume(length);
         self.framing = response.framing;
         self.body = BodyReader::new(response.framing);

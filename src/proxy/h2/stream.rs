@@ -17,17 +17,18 @@ use super::clear::{self, ClearAnswer, ClearSink, OpenError};
 use super::message::{self, Kind};
 use super::meter::Meter;
 use super::origin::Place;
-use super::plain::{PlainAnswer, PlainSink};
+use super::plain::{self, PlainAnswer, PlainSink};
 use super::relay::{self, End, Relay, Sink};
 use super::responder::{Responder, StreamBody, StreamClient};
 use super::tunnel;
-use crate::domain::UpstreamProtocol;
+use crate::domain::{Scheme, UpstreamProtocol};
 use crate::proxy::admission::{Admission, Answer, Decision};
 use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
 use crate::proxy::client::Client;
 use crate::proxy::connection;
 use crate::proxy::core::{Core, Lease};
 use crate::proxy::http::request::{Method, Refusal, Request, Wants};
+use crate::proxy::http::response::Asked;
 use crate::proxy::page::{Page, Reader, Rendered};
 use crate::proxy::record::{self, CLIENT_LEFT, Outcome, Protocol, Seen};
 use crate::proxy::router::Target;
@@ -256,6 +257,11 @@ impl Passage<'_> {
         }
     }
 
+    fn asked<'t>(&self, target: &'t Target) -> Asked<'t> {
+        let secure = self.session.client.listener.scheme == Scheme::Https;
+        plain::asked(self.request, target.settings.hsts.as_deref().filter(|_| secure))
+    }
+
     /// Sends the request to an instance that speaks HTTP/1.1, and passes the answer on.
     async fn attempt_plain(
         &self,
@@ -268,7 +274,7 @@ impl Passage<'_> {
         let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
         let (mut reader, mut writer) = connected.stream.split();
         let mut sink = PlainSink { writer: &mut writer, framing: self.request.framing };
-        let mut answer = PlainAnswer::new(&mut reader, self.request, &core.clock);
+        let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
         match end {
@@ -326,7 +332,7 @@ impl Passage<'_> {
         let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
         let mut sink = ClearSink { stream, ended: !self.request.has_body() };
         let mut answer =
-            ClearAnswer::new(response, place, &core.clock, (self.request, true, &relay.sent));
+            ClearAnswer::new(response, place, &core.clock, (self.asked(target), &relay.sent));
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));

@@ -1,5 +1,6 @@
 //! The proxy as a process: real sockets on both sides, real signals.
 
+mod admission;
 mod bodies;
 mod h2;
 mod h2_apps;
@@ -7,6 +8,7 @@ mod h2_hostile;
 mod hops;
 mod life;
 mod pages;
+mod routing;
 mod switch;
 mod tls;
 mod world;
