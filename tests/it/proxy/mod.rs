@@ -11,4 +11,5 @@ mod pages;
 mod routing;
 mod switch;
 mod tls;
+mod upgrade;
 mod world;
