@@ -236,7 +236,8 @@ async fn many_requests_share_few_connections() {
             assert_eq!(whole(response).await.unwrap().text(), "hi");
         }
     }
-    assert!(app.connections() <= 64, "{} connections", app.connections());
+    // Ten times ten on the one core that has the client.
+    assert!(app.connections() <= 10, "{} connections", app.connections());
     world.end().await;
 }
 
