@@ -293,6 +293,40 @@ fn instances_are_told_their_port_and_any_process_type_can_be_reached() {
     get("shop.test").is(200, "version 1\n");
 }
 
+#[test]
+fn a_certificate_brings_https_urls_and_the_redirect() {
+    let staithe = Staithe::start_bare();
+    staithe.cli(&["apps:create", "shop"]).succeeds();
+    let (http, https) = (staithe.http().port(), staithe.address("https").port());
+    let urls = || staithe.cli(&["urls", "shop"]).succeeds().stdout.trim().to_owned();
+    assert_eq!(urls(), format!("http://shop.test:{http}"));
+    staithe.cli(&["certs:generate", "shop"]).succeeds();
+    assert_eq!(urls(), format!("https://shop.test:{https}"));
+    staithe
+        .cli(&["ports:report", "shop", "--ports-map"])
+        .succeeds()
+        .says("http:80:5000 https:443:5000");
+    let redirected = || get_from(staithe.http(), "shop.test", "/x").header("location");
+    assert_eq!(redirected().unwrap(), format!("https://shop.test:{https}/x"));
+
+    // A path of the domain shows the certificate of the domain's owner.
+    staithe.cli(&["apps:create", "api"]).succeeds();
+    staithe.cli(&["routes:add", "api", "shop.test/api", "--force"]).succeeds();
+    let certificate = |app: &str, route: usize| {
+        routes_of(&staithe, app)[route]["bindings"][0]["certificate"].clone()
+    };
+    assert!(certificate("shop", 0).is_string());
+    assert_eq!(certificate("api", 1), certificate("shop", 0));
+
+    // Nobody is sent where nothing answers, or against the owner's will.
+    staithe.cli(&["ports:set", "shop", "http:80:5000"]).succeeds();
+    assert_eq!(redirected(), None);
+    assert_eq!(urls(), format!("http://shop.test:{http}"));
+    staithe.cli(&["ports:clear", "shop"]).succeeds();
+    staithe.cli(&["proxy:set", "shop", "https-redirect", "false"]).succeeds();
+    assert_eq!(redirected(), None);
+}
+
 /// Answers with its own name and the request's head.
 const ECHO: &str = r#"
 use strict;
