@@ -248,7 +248,7 @@ impl<'a> Relay<'a> {
                 return Ok(());
             }
             head = &[];
-            self.timer.set(self.settings.body_idle_timeout);
+            self.timer.set(self.settings.request_pause(self.answered.get()));
             self.client_awaited.set(true);
             next = body.next().await;
             self.client_awaited.set(false);
@@ -329,7 +329,7 @@ impl<'a> Relay<'a> {
             if last {
                 return Ok(());
             }
-            self.timer.set(self.settings.body_idle_timeout);
+            self.timer.set(self.settings.answer_pause(response.framing));
             let mut piece = answer.next().await?;
             (length, last) = (piece.data.len(), piece.last);
             self.timer.set(self.settings.body_idle_timeout);
