@@ -13,7 +13,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 use crate::support::tasks;
 
 use super::protocol::{Answer, Command, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request, SOCKET_NAME};
-use super::{Drained, Error, RouteTable, Status};
+use super::{Drained, Error, Metrics, RouteTable, Status};
 
 /// Requests that wait to be written.
 const QUEUE: usize = 64;
@@ -106,6 +106,17 @@ impl ProxyHandle {
     pub async fn status(&self) -> Result<Status, Error> {
         match self.ask(Command::Status {}, PROMPT).await? {
             Answer::Status(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// `Gone`, `Timeout`; `Refused` by a proxy of an earlier version.
+    pub async fn metrics(&self) -> Result<Metrics, Error> {
+        match self.ask(Command::Metrics {}, PROMPT).await? {
+            Answer::Metrics(metrics) => Ok(metrics),
             other => Err(unexpected(other)),
         }
     }

@@ -34,6 +34,8 @@ mod buffer;
 mod client;
 mod clock;
 mod health;
+mod metrics;
+pub mod openmetrics;
 mod page;
 mod page_files;
 mod path;
@@ -61,8 +63,9 @@ mod supervisor;
 pub use config::{ArgsError, Config, ProxyArgs, User};
 pub use control::ProxyHandle;
 pub use error::Error;
+pub use metrics::{CountedRelease, ReleaseMetrics};
 pub use process::main;
-pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
+pub use protocol::{AppStatus, Drained, ListenerFile, Metrics, Status, UpstreamStatus};
 pub use routes::{
     AccessLogFormat, Binding, Challenge, CustomPage, ExtraListener, Hsts, ListenerName,
     PageOccasion, Route, RouteSettings, RouteState, RouteTable,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppName, Millis};
 
+use super::metrics::ReleaseMetrics;
 use super::routes::RouteTable;
 
 /// Raised when either side would misread the other.
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Drain { upstreams: Vec<SocketAddr>, deadline_ms: Millis },
     /// Tell the counters.
     Status {},
+    /// Tell all counters, those of each release too.
+    Metrics {},
     /// End the process, giving requests in flight until the deadline.
     Stop { deadline_ms: Millis },
 }
@@ -70,6 +73,7 @@ pub(super) enum Answer {
     },
     Drained(Drained),
     Status(Status),
+    Metrics(Metrics),
     Stopping {},
     Error {
         message: String,
@@ -103,6 +107,35 @@ pub struct Status {
     pub upstreams: BTreeMap<SocketAddr, UpstreamStatus>,
     /// Access log lines lost because the disk was too slow.
     pub access_log_dropped: u64,
+    /// Times that an instance was left alone for its failures.
+    #[serde(default)]
+    pub ejections: u64,
+}
+
+/// Everything that is counted, since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Version of the route table in force.
+    pub routes: u64,
+    /// Client connections now.
+    pub connections: u64,
+    /// TLS handshakes that succeeded.
+    pub tls_handshakes: u64,
+    /// TLS handshakes that failed.
+    pub tls_failures: u64,
+    /// Requests for hosts that no app has.
+    pub unknown_host: u64,
+    /// Requests refused for their form.
+    pub bad_request: u64,
+    /// Times that an instance was left alone for its failures.
+    pub ejections: u64,
+    /// Access log lines lost because the disk was too slow.
+    pub access_log_dropped: u64,
+    /// What clients were told instead of an app's answer, by its code.
+    pub errors: BTreeMap<String, u64>,
+    /// By app and release; only apps that have a route.
+    pub releases: Vec<ReleaseMetrics>,
 }
 
 /// An app's requests by the class of their status.
@@ -127,6 +160,9 @@ pub struct AppStatus {
 pub struct UpstreamStatus {
     /// Requests now.
     pub open: u64,
+    /// It is left alone for now, because it failed several times in a row.
+    #[serde(default)]
+    pub ejected: bool,
 }
 
 /// `proxy.json` in the run directory: the process and where it listens.

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::{AppName, ProcessType, ReleaseVersion};
 
+use super::metrics::{AppCounters, Counters};
 use super::page::Page;
 use super::page_files::PageFiles;
-use super::protocol::AppStatus;
 use super::settings::Settings;
 use super::upstream::Upstream;
 use super::{Binding, Challenge, Config, Error, ListenerName, Route, RouteState, RouteTable, path};
@@ -31,7 +31,7 @@ pub(super) struct Router {
     /// By token: the name in question and the answer.
     http_challenges: HashMap<Box<str>, (Box<str>, Box<str>)>,
     pages: HashMap<Box<str>, Arc<str>>,
-    pub(super) apps: BTreeMap<AppName, Arc<AppCounters>>,
+    pub(super) apps: BTreeMap<AppName, AppCounters>,
     pub(super) upstreams: HashMap<SocketAddr, Arc<Upstream>>,
 }
 
@@ -80,7 +80,9 @@ pub(super) struct Target {
     pub(super) process_type: ProcessType,
     /// The version of its table.
     version: u64,
-    pub(super) counters: Arc<AppCounters>,
+    pub(super) counters: Arc<Counters>,
+    /// The app's name as that of its access log.
+    pub(super) log: Arc<str>,
     pub(super) settings: Settings,
     pub(super) load: Arc<Load>,
     pub(super) state: TargetState,
@@ -154,11 +156,13 @@ impl Router {
 
     fn compile_target(&mut self, route: &Route, version: u64, ground: &Ground<'_>) -> Target {
         let Ground { config, cores, pages, previous, retired } = *ground;
-        let new_counters = || Arc::new(AppCounters::new(cores));
-        let counters = self.apps.entry(route.app.clone());
-        let counters = counters
-            .or_insert_with(|| previous.apps.get(&route.app).cloned().unwrap_or_else(new_counters));
-        let counters = Arc::clone(counters);
+        let known = || previous.apps.get(&route.app).cloned().unwrap_or_default();
+        let counters = self.apps.entry(route.app.clone()).or_insert_with(known);
+        let release = match route.state {
+            RouteState::Live { release, .. } => Some(release),
+            _ => None,
+        };
+        let counters = counters.of(&route.app, release, cores);
         let process = (route.app.clone(), route.process_type.clone());
         let load = previous.processes.get(&process).map(|target| Arc::clone(&target.load));
         let known = |address: &SocketAddr| {
@@ -177,6 +181,7 @@ impl Router {
             process_type: process.1,
             version,
             counters,
+            log: route.app.as_str().into(),
             settings: Settings::compile(&route.settings, config, page),
             load: load.unwrap_or_default(),
             state,
@@ -370,64 +375,11 @@ impl Target {
     }
 }
 
-/// How a request ended, for the counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
-    Status(u16),
-    Aborted,
-}
-
-/// An app's requests. Each core writes a line of its own, so that cores share none.
-#[derive(Debug)]
-pub(super) struct AppCounters {
-    cores: Box<[CoreCounters]>,
-}
-
-/// One core's share: 1xx to 5xx, aborted. Aligned to a cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct CoreCounters([AtomicU64; 6]);
-
-const ABORTED: usize = 5;
-
-impl AppCounters {
-    fn new(cores: usize) -> Self {
-        Self { cores: (0..cores).map(|_| CoreCounters::default()).collect() }
-    }
-
-    /// Counts a request that ended on `core`.
-    pub(super) fn count(&self, core: usize, ended: Counted) {
-        let class = match ended {
-            Counted::Status(status) => usize::from((status / 100).clamp(1, 5)) - 1,
-            Counted::Aborted => ABORTED,
-        };
-        increment(&self.cores[core].0[class]);
-    }
-
-    /// The sums.
-    pub(super) fn status(&self) -> AppStatus {
-        let sum = |class: usize| {
-            self.cores.iter().map(|core| core.0[class].load(Ordering::Relaxed)).sum()
-        };
-        AppStatus {
-            informational: sum(0),
-            success: sum(1),
-            redirect: sum(2),
-            client_error: sum(3),
-            server_error: sum(4),
-            aborted: sum(ABORTED),
-        }
-    }
-}
-
-/// Adds one to a counter that only this thread writes: no locked instruction needed.
-pub(super) fn increment(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Route;
+    use super::super::metrics::Counted;
+    use super::super::record::Protocol;
     use super::*;
 
     fn table(version: u64, routes: &[(&str, &[&str], &[&str])]) -> RouteTable {
@@ -460,6 +412,17 @@ mod tests {
                 let forwarded = new.map_or(path.to_owned(), |new| new.target);
                 Some(format!("{} {forwarded}", bound.target.app))
             }
+        }
+    }
+
+    fn ended(status: u16) -> Counted {
+        Counted {
+            protocol: Protocol::Http11,
+            status,
+            aborted: false,
+            received: 0,
+            sent: 0,
+            duration: std::time::Duration::ZERO,
         }
     }
 
@@ -511,10 +474,12 @@ mod tests {
     fn counters_and_upstreams_outlive_a_switch() {
         let first = table(1, &[("a", &["a.b"], &["10.0.0.1:80", "10.0.0.2:80"])]);
         let first = compile(&first).unwrap();
-        first.apps.values().next().unwrap().count(0, Counted::Status(204));
+        let counters = &first.processes.values().next().unwrap().counters;
+        counters.count(0, &ended(204));
         let second = table(2, &[("a", &["a.b"], &["10.0.0.2:80"])]);
         let second = compile_after(&second, &first).unwrap();
-        assert_eq!(second.apps.values().next().unwrap().status().success, 1);
+        let app = "a".parse().unwrap();
+        assert_eq!(second.apps[&app].status(&app).success, 1);
         let address = "10.0.0.2:80".parse().unwrap();
         assert!(Arc::ptr_eq(&first.upstreams[&address], &second.upstreams[&address]));
         assert_eq!(second.upstreams.len(), 1);
