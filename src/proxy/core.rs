@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::access_log::AccessLog;
 use super::client::Client;
 use super::clock::{Clock, RequestIds, unix_ms};
+use super::h2::Origins;
 use super::listen::Listener;
 use super::page::{self, Page};
 use super::page_files::PageFiles;
@@ -73,6 +74,8 @@ pub(super) struct Core {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
+    /// Connections to instances that speak HTTP/2.
+    pub(super) origins: Origins,
     pub(super) clock: Clock,
     pub(super) ids: RequestIds,
     pub(super) log: AccessLog,
@@ -115,6 +118,7 @@ impl Core {
         Self {
             index,
             pool: Pool::new(&shared.config),
+            origins: Origins::new(&shared.config),
             shared,
             clock: Clock::default(),
             ids: RequestIds::new(),
@@ -240,6 +244,7 @@ async fn serve(
             Some(CoreCommand::Switched(done)) => {
                 let router = core.shared.routes.load_full();
                 core.pool.retain(|address| router.upstreams.contains_key(&address));
+                core.origins.retain(|address| router.upstreams.contains_key(&address));
                 // The control thread may have given up waiting.
                 let _ = done.send(());
             }

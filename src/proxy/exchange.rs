@@ -10,11 +10,14 @@ use std::task::Poll;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use crate::domain::UpstreamProtocol;
+
 use super::admission::Answer;
 use super::attempts::{Failure, MAX_ATTEMPTS, MAX_INTERIM};
 use super::buffer::{Buffer, write_all};
 use super::connection::{BodyRead, Connection, Next, Passage};
 use super::core::{Core, Lease};
+use super::h2;
 use super::http::Version;
 use super::http::body::{BadBody, BodyReader, Envelope, Framing};
 use super::http::request::Request;
@@ -36,6 +39,9 @@ pub(super) async fn forward(
     passage: &Passage<'_>,
     admitted: &Arc<Target>,
 ) -> Next {
+    if admitted.settings.upstream_protocol == UpstreamProtocol::H2c {
+        return Box::pin(h2::forward(connection, passage, admitted)).await;
+    }
     let request = passage.request;
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut reuse = if request.replayable() { Reuse::Freely } else { Reuse::Cautiously };
@@ -76,7 +82,7 @@ pub(super) async fn forward(
 }
 
 /// Answers with what the last attempt met.
-async fn answer_failure(
+pub(super) async fn answer_failure(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
     failure: &Failure,

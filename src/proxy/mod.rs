@@ -50,6 +50,7 @@ mod upstream;
 mod connection;
 mod core;
 mod exchange;
+mod h2;
 mod tunnel;
 
 mod listen;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bodies;
+mod h2;
 mod hops;
 mod life;
 mod pages;
