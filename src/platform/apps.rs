@@ -169,6 +169,7 @@ impl Platform {
             self.discard_tree(directory).await;
         }
         self.store.remove_app(app.id)?;
+        self.remove_access_log(name);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
         self.publish_routes().await
     }

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,7 +28,7 @@ use super::{AccessLogFormat, Config};
 const FILE_NAME: &str = "access.log";
 
 /// The directory in the proxy's directory with a file `<app>.log` for each app.
-const DIRECTORY: &str = "access";
+pub(super) const DIRECTORY: &CStr = c"access";
 
 /// Files that are kept open; all are closed when another one is needed.
 const MAX_OPEN: usize = 128;
@@ -317,7 +318,7 @@ impl Files {
     fn open(directory: &Path, config: &Config) -> io::Result<Self> {
         let (max_size, kept) = (config.access_log_max_bytes.0, config.access_log_files);
         let strangers = RotatedFile::open(directory.join(FILE_NAME), max_size, kept)?;
-        let directory = directory.join(DIRECTORY);
+        let directory = directory.join(DIRECTORY.to_str().unwrap_or_default());
         DirBuilder::new().recursive(true).mode(0o750).create(&directory)?;
         Ok(Self { directory, max_size, kept, strangers, apps: HashMap::new() })
     }

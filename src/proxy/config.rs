@@ -42,11 +42,12 @@ pub struct Config {
     pub upstream_idle_connections: usize,
     /// How long requests in flight may take when the process is told to end. Default 10 s.
     pub shutdown_timeout_ms: Millis,
-    /// Whether requests are logged to `proxy/access.log` in the data directory. Default true.
+    /// Whether requests are logged: to `proxy/access/<app>.log` in the data directory, those that no
+    /// app has to `proxy/access.log`. Default true.
     pub access_log: bool,
-    /// Size at which the access log is rotated. Default 64 MiB.
+    /// Size at which an access log is rotated; each app has its own. Default 16 MiB.
     pub access_log_max_bytes: Bytes,
-    /// Rotated access logs kept. Default 4.
+    /// Rotated access logs kept of each app. Default 4.
     pub access_log_files: u32,
 }
 
@@ -79,7 +80,7 @@ impl Default for Config {
             upstream_idle_connections: 64,
             shutdown_timeout_ms: seconds(10),
             access_log: true,
-            access_log_max_bytes: Bytes(64 * 1024 * 1024),
+            access_log_max_bytes: Bytes(16 * 1024 * 1024),
             access_log_files: 4,
         }
     }

@@ -1,6 +1,7 @@
 //! The process: binds, drops its privileges, runs the cores and the control thread.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::support::{atomic_file, report};
 use crate::sys;
 
-use super::access_log::{AccessLog, LogWriter};
+use super::access_log::{self, AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
 use super::listen::{self, Bound, Listener};
 use super::page_files::PageFiles;
@@ -36,6 +37,9 @@ const CERTIFICATES: &str = "certificates";
 
 /// Descriptors that are not connections: listeners, runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
+
+/// Files of a former user that are taken over; more than there are apps.
+const MAX_FILES: usize = 100_000;
 
 /// Commands under way to a core; it answers each at once.
 const CORE_QUEUE: usize = 16;
@@ -197,14 +201,23 @@ fn prepare_directory(data_dir: &Path, user: User) -> Result<PathBuf, Error> {
 
 /// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
 /// Only plain files with one name: a former user may have left a link to a file that is not ours.
-fn take_over(directory: &Path, user: User) -> io::Result<()> {
-    let (uid, gid) = (Some(user.uid), Some(user.gid));
-    std::os::unix::fs::lchown(directory, uid, gid)?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() && metadata.nlink() == 1 {
-            std::os::unix::fs::lchown(entry.path(), uid, gid)?;
+fn take_over(path: &Path, user: User) -> io::Result<()> {
+    let directory = sys::fs::open_directory(path)?;
+    take_over_files(&directory, user)?;
+    match sys::fs::open_directory_beneath(directory.as_fd(), access_log::DIRECTORY) {
+        Ok(logs) => take_over_files(&logs, user),
+        // None yet, or something that is none of ours.
+        Err(_) => Ok(()),
+    }
+}
+
+fn take_over_files(directory: &OwnedFd, user: User) -> io::Result<()> {
+    let User { uid, gid } = user;
+    sys::fs::chown(directory.as_fd(), uid, gid)?;
+    for name in sys::fs::names(directory.as_fd(), MAX_FILES)? {
+        let stat = sys::fs::stat_at(directory.as_fd(), &name)?;
+        if stat.kind == sys::fs::FileKind::File && stat.links == 1 {
+            sys::fs::chown_at(directory.as_fd(), &name, uid, gid)?;
         }
     }
     Ok(())

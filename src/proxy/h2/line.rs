@@ -159,6 +159,7 @@ pub(in crate::proxy) async fn forward(
         let address = open.upstream.address;
         match connection.core.origins.place(address, fresh).await {
             Err(error) => {
+                connection.core.note_failure(address);
                 tried.push(address);
                 failure = Some(Failure::connect(target, address, &error));
             }
@@ -221,6 +222,7 @@ async fn attempt(
     let next = match end {
         end if relay.may_retry(&end, place.reused, request.replayable()) => return None,
         End::Received(response) => {
+            open.upstream.health.succeeded();
             connection.record(passage, Some(target), &relay.outcome(upstream));
             match (response.keep_alive, relay.sent.get()) {
                 (true, true) => Next::Request,

@@ -238,6 +238,7 @@ impl Passage<'_> {
             match attempt {
                 Attempt::Ended => return,
                 Attempt::Unreachable(error) => {
+                    core.note_failure(address);
                     tried.push(address);
                     failure = Some(Failure::connect(target, address, &error));
                 }
@@ -289,6 +290,7 @@ impl Passage<'_> {
                 self.record(Some(target), &Outcome { bytes, ..relay.outcome(upstream) });
             }
             End::Received(response) => {
+                open.upstream.health.succeeded();
                 if response.reusable && relay.sent.get() && rest.is_empty() {
                     core.pool.keep(&open.upstream, connected.stream);
                 }
@@ -340,7 +342,10 @@ impl Passage<'_> {
             end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Stale;
             }
-            End::Received(_) => self.record(Some(target), &relay.outcome(upstream)),
+            End::Received(_) => {
+                open.upstream.health.succeeded();
+                self.record(Some(target), &relay.outcome(upstream));
+            }
             end => self.fail(&relay, &end, target, upstream).await,
         }
         drop(open);
@@ -374,6 +379,9 @@ impl Passage<'_> {
             let cut = Outcome { aborted: true, error: Some(page.code()), detail, ..known };
             self.record(Some(target), &cut);
         } else {
+            if page == Page::Closed {
+                self.session.core.note_failure(upstream);
+            }
             self.respond(Some(target), &Answer::Page(page), Outcome { detail, ..known }).await;
         }
     }
@@ -409,6 +417,7 @@ impl Passage<'_> {
             method: &self.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: self.admission.asked_target().map_or(sent, str::as_bytes),
+            referer: &self.head[request.referer.clone()],
             user_agent: &self.head[request.user_agent.clone()],
         };
         record::ended(&self.session.core, target, &seen, outcome);

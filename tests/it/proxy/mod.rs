@@ -5,6 +5,7 @@ mod bodies;
 mod h2;
 mod hops;
 mod life;
+mod metrics;
 mod pages;
 mod routing;
 mod switch;
