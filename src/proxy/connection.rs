@@ -219,7 +219,7 @@ impl Connection<'_> {
                 let some = matches!(result, Ok(length) if length > 0);
                 return Poll::Ready(if some { Read::Some } else { Read::End });
             }
-            if core.draining.get() && buffer.is_empty() {
+            if core.stopping.get() && buffer.is_empty() {
                 return Poll::Ready(Read::End);
             }
             timer.poll_expired(cx).map(|()| Read::TooSlow)

@@ -10,4 +10,5 @@ mod pages;
 mod routing;
 mod switch;
 mod tls;
+mod upgrade;
 mod world;
