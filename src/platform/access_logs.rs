@@ -155,7 +155,7 @@ impl Reader {
         };
         let names = sys::fs::names(directory.as_fd(), MAX_NAMES)?.into_iter();
         let mut names: Vec<_> = names.filter_map(|name| Some((number(&name)?, name))).collect();
-        names.sort_by(|a, b| b.0.cmp(&a.0));
+        names.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         Ok(names.into_iter().map(|(_, name)| name).collect())
     }
 

@@ -56,6 +56,7 @@ impl Platform {
         self.repositories.ensure(name)?;
         self.note(app.id, "app.created", &format!("app `{name}` created"), actor);
         self.publish_routes().await?;
+        self.0.desk.wake();
         Ok(app)
     }
 
@@ -170,6 +171,7 @@ impl Platform {
         }
         self.store.remove_app(app.id)?;
         self.remove_access_log(name);
+        self.forget_certificates(app.id);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
         self.publish_routes().await
     }

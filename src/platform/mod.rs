@@ -13,6 +13,7 @@
 //! app at a time (its lane). Nothing here waits on a request path of an app's users.
 
 mod access_logs;
+mod acme;
 mod apps;
 mod certificates;
 mod changes;
@@ -30,6 +31,7 @@ mod keys;
 mod lanes;
 mod launch;
 mod layers;
+mod letsencrypt;
 mod logs;
 mod metrics;
 mod pages;
@@ -41,6 +43,7 @@ mod probe;
 mod push;
 mod readiness;
 mod recovery;
+mod renewal;
 mod routes;
 mod sandbox;
 mod session;
@@ -65,6 +68,7 @@ pub use crate::wire::{
 };
 
 use crate::build::{Lifecycle, Output};
+use crate::certificate::Certificates;
 use crate::container::Runtime;
 use crate::git::Repositories;
 use crate::image::ImageStore;
@@ -73,6 +77,11 @@ use crate::proxy::Supervisor;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
+
+/// Who has done what no user asked for at that moment.
+fn acme_actor() -> crate::domain::Actor {
+    crate::domain::Actor::platform()
+}
 
 /// The mechanisms that the platform composes, opened by the daemon.
 #[derive(Debug)]
@@ -91,6 +100,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// The proxy.
     pub proxy: Supervisor,
+    /// Certificates.
+    pub certificates: Certificates,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -105,6 +116,8 @@ struct Inner {
     lanes: lanes::Lanes,
     builds: pipeline::Running,
     routes: routes::Publisher,
+    book: certificates::Book,
+    desk: acme::Desk,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
 }
@@ -120,6 +133,7 @@ impl std::ops::Deref for Platform {
 impl Platform {
     /// The platform over opened mechanisms. Call [`Platform::recover`] before any verb.
     pub fn new(config: Config, parts: Parts) -> Self {
+        let desk = acme::Desk::new(parts.certificates.config.max_orders);
         Self(Arc::new(Inner {
             config,
             parts,
@@ -127,6 +141,8 @@ impl Platform {
             lanes: lanes::Lanes::default(),
             builds: pipeline::Running::default(),
             routes: routes::Publisher::default(),
+            book: certificates::Book::default(),
+            desk,
             front: tokio::sync::Mutex::default(),
         }))
     }

@@ -24,7 +24,7 @@ use super::page::{self, Page};
 use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
 use super::tls::Tls;
-use super::upstream::{OpenRequest, Pool};
+use super::upstream::{OpenRequest, Pool, Upstream};
 use super::{Config, connection};
 
 /// How long accepting rests when there are no file descriptors left.
@@ -160,14 +160,11 @@ impl Core {
         }
     }
 
-    /// Notes that the instance at `address` took no connection, or hung up without an answer.
-    pub(super) fn note_failure(&self, address: SocketAddr) {
-        let router = self.shared.routes.load();
-        // One that has left the table is asked nothing more.
-        let Some(upstream) = router.upstreams.get(&address) else { return };
+    /// Notes that `upstream` took no connection, or hung up without an answer.
+    pub(super) fn note_failure(&self, upstream: &Upstream) {
         if upstream.health.failed(unix_ms()) {
             self.shared.ejections.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%address, "leave an instance alone that keeps failing");
+            tracing::warn!(address = %upstream.address, "leave an instance alone that keeps failing");
         }
     }
 

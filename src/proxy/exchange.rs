@@ -61,7 +61,7 @@ pub(super) async fn forward(
         let address = open.upstream.address;
         match connection.core.pool.connect(address, reuse).await {
             Err(error) => {
-                connection.core.note_failure(address);
+                connection.core.note_failure(&open.upstream);
                 tried.push(address);
                 failure = Some(Failure::connect(target, address, &error));
             }
@@ -212,7 +212,7 @@ async fn attempt(
         End::Received(Ok(_)) => open.upstream.health.succeeded(),
         // The end of a connection that was idle is no failure.
         End::Received(Err(ReceiveError::Closed)) if !connected.reused => {
-            connection.core.note_failure(open.upstream.address);
+            connection.core.note_failure(&open.upstream);
         }
         _ => {}
     }

@@ -27,7 +27,8 @@ pub(super) struct Router {
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Host>,
     catch_all: Host,
-    processes: HashMap<(AppName, ProcessType), Arc<Target>>,
+    /// Several routes of one process lead to different ports of it.
+    processes: HashMap<(AppName, ProcessType), Vec<Arc<Target>>>,
     /// By token: the name in question and the answer.
     http_challenges: HashMap<Box<str>, (Box<str>, Box<str>)>,
     pages: HashMap<Box<str>, Arc<str>>,
@@ -80,6 +81,8 @@ pub(super) struct Target {
     pub(super) process_type: ProcessType,
     /// The version of its table.
     version: u64,
+    /// Where it is found, which tells it from others of the same process.
+    bindings: Box<[Binding]>,
     pub(super) counters: Arc<Counters>,
     /// The app's name as that of its access log.
     pub(super) log: Arc<str>,
@@ -135,7 +138,7 @@ impl Router {
         for route in &table.routes {
             let target = Arc::new(router.compile_target(route, table.version, ground));
             let process = (target.app.clone(), target.process_type.clone());
-            router.processes.insert(process, Arc::clone(&target));
+            router.processes.entry(process).or_default().push(Arc::clone(&target));
             for binding in &route.bindings {
                 router.add(binding, &target)?;
             }
@@ -164,7 +167,8 @@ impl Router {
         };
         let counters = counters.of(&route.app, release, cores);
         let process = (route.app.clone(), route.process_type.clone());
-        let load = previous.processes.get(&process).map(|target| Arc::clone(&target.load));
+        let load = previous.find_like(&process, &route.bindings);
+        let load = load.map(|target| Arc::clone(&target.load));
         let known = |address: &SocketAddr| {
             let retired = || retired.iter().find(|upstream| upstream.address == *address);
             previous.upstreams.get(address).or_else(retired).cloned()
@@ -180,6 +184,7 @@ impl Router {
             app: process.0,
             process_type: process.1,
             version,
+            bindings: route.bindings.as_slice().into(),
             counters,
             log: route.app.as_str().into(),
             settings: Settings::compile(&route.settings, config, page),
@@ -224,7 +229,7 @@ impl Router {
         let same_place = host.bound.iter().filter(|bound| *bound.prefix == *prefix);
         let mut shares_port = same_place
             .filter(|bound| bound.listeners.iter().any(|port| binding.listeners.contains(port)));
-        if let Some(first) = shares_port.find(|bound| !bound.target.is_process_of(target)) {
+        if let Some(first) = shares_port.find(|bound| !Arc::ptr_eq(&bound.target, target)) {
             return Err(Error::DuplicateDomain {
                 domain: format!("{}{prefix}", binding.domain),
                 first: first.target.name_beside(target),
@@ -242,12 +247,28 @@ impl Router {
     }
 
     /// What has become of `target`, which may be of an earlier table; `None` if its process is no
-    /// longer routed to.
+    /// longer routed to from there.
     pub(super) fn successor<'t>(&'t self, target: &'t Arc<Target>) -> Option<&'t Arc<Target>> {
         if target.version == self.version {
             return Some(target);
         }
-        self.processes.get(&(target.app.clone(), target.process_type.clone()))
+        self.find_like(&(target.app.clone(), target.process_type.clone()), &target.bindings)
+    }
+
+    /// The route of `process` that is found in one of the places of `bindings`.
+    fn find_like(
+        &self,
+        process: &(AppName, ProcessType),
+        bindings: &[Binding],
+    ) -> Option<&Arc<Target>> {
+        let meets = |one: &Binding, other: &Binding| {
+            (&one.domain, &one.path) == (&other.domain, &other.path)
+                && one.listeners.iter().any(|listener| other.listeners.contains(listener))
+        };
+        let is_there = |target: &&Arc<Target>| {
+            bindings.iter().any(|one| target.bindings.iter().any(|other| meets(one, other)))
+        };
+        self.processes.get(process)?.iter().find(is_there)
     }
 
     /// Where a request for `target`, path and query, of the folded `host` belongs that came in at
@@ -266,7 +287,7 @@ impl Router {
         let loose = host.best(listener, &path::loosen(asked));
         match (bound, loose) {
             (Some(bound), Some(loose)) if std::ptr::eq(bound, loose) => {
-                Found::Bound { bound, path: bound.new_path(&normal, query) }
+                Found::Bound { bound, path: bound.new_path(normal, query) }
             }
             (None, None) => Found::Nothing,
             _ => Found::Ambiguous,
@@ -319,9 +340,9 @@ impl Bound {
         self.listeners.contains(&listener)
     }
 
-    fn new_path(&self, normal: &Cow<'_, str>, query: &str) -> Option<NewPath> {
+    fn new_path(&self, normal: Cow<'_, str>, query: &str) -> Option<NewPath> {
         if self.strip {
-            let path = normal.strip_prefix(&*self.prefix).unwrap_or(normal);
+            let path = normal.strip_prefix(&*self.prefix).unwrap_or(&normal);
             let slash = if path.is_empty() { "/" } else { "" };
             let target = format!("{slash}{path}{query}");
             return Some(NewPath { target, prefix: Some(self.prefix.to_string()) });
@@ -344,10 +365,6 @@ impl Target {
         // Gives the place back if it was one too many.
         let permit = Permit(Arc::clone(&self.load));
         if open < limit { Ok(Some(permit)) } else { Err(Busy) }
-    }
-
-    fn is_process_of(&self, other: &Self) -> bool {
-        (&self.app, &self.process_type) == (&other.app, &other.process_type)
     }
 
     /// A name that tells it from `other`.
@@ -474,7 +491,7 @@ mod tests {
     fn counters_and_upstreams_outlive_a_switch() {
         let first = table(1, &[("a", &["a.b"], &["10.0.0.1:80", "10.0.0.2:80"])]);
         let first = compile(&first).unwrap();
-        let counters = &first.processes.values().next().unwrap().counters;
+        let counters = &first.processes.values().next().unwrap()[0].counters;
         counters.count(0, &ended(204));
         let second = table(2, &[("a", &["a.b"], &["10.0.0.2:80"])]);
         let second = compile_after(&second, &first).unwrap();
@@ -586,13 +603,35 @@ mod tests {
     }
 
     #[test]
+    fn a_route_is_followed_into_the_next_table_by_where_it_is_found() {
+        let mut table = paths(&["a x.y /", "a x.y /"]);
+        table.routes[0].bindings[0].listeners = vec![ListenerName::Http];
+        table.routes[1].bindings[0].listeners = vec![ListenerName::Port(9)];
+        let first = compile(&table).unwrap();
+        table.version = 2;
+        table.routes.reverse();
+        let second = compile_after(&table, &first).unwrap();
+        for target in first.processes.values().flatten() {
+            let next = second.successor(target).unwrap();
+            assert_eq!(next.bindings, target.bindings);
+        }
+        table.version = 3;
+        table.routes.truncate(1);
+        let third = compile_after(&table, &second).unwrap();
+        let gone: Vec<_> =
+            first.processes.values().flatten().filter(|t| third.successor(t).is_none()).collect();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].bindings[0].listeners, [ListenerName::Http]);
+    }
+
+    #[test]
     fn places_are_given_back_and_outlive_a_switch() {
         let mut table = paths(&["a x.y /"]);
         table.routes[0].settings.max_open_requests = Some(2);
         let first = compile(&table).unwrap();
         table.version = 2;
         let second = compile_after(&table, &first).unwrap();
-        let target = |router: &Router| Arc::clone(router.processes.values().next().unwrap());
+        let target = |router: &Router| Arc::clone(&router.processes.values().next().unwrap()[0]);
         let (first, second) = (target(&first), target(&second));
         let one = first.take_place().unwrap();
         let two = second.take_place().unwrap();

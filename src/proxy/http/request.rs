@@ -390,6 +390,10 @@ struct RequestLine<'b> {
 
 impl<'b> RequestLine<'b> {
     fn read(method: &'b str, target: &'b str, facts: &Facts<'b>) -> Result<Self, Refusal> {
+        // RFC 9112 §3.2: a fragment is the client's own; readers disagree about what follows it.
+        if memchr::memchr(b'#', target.as_bytes()).is_some() {
+            return Err(Refusal::Malformed("the request target has a fragment"));
+        }
         let is_origin = target.starts_with('/') || (target == "*" && method == "OPTIONS");
         let (target, authority) = if is_origin {
             (target.into(), facts.host.unwrap_or_default())
