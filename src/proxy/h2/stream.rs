@@ -422,6 +422,7 @@ impl Passage<'_> {
             method: &self.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: self.admission.asked_target().map_or(sent, str::as_bytes),
+            referer: &self.head[request.referer.clone()],
             user_agent: &self.head[request.user_agent.clone()],
         };
         record::ended(&self.session.core, target, &seen, outcome);
