@@ -17,6 +17,10 @@ use crate::proxy::Challenge;
 use crate::store::StoredCertificate;
 use crate::support::report;
 
+/// How long a user waits for an order of the same domain that is under way: about as long as one
+/// takes at worst.
+const TURN: Duration = Duration::from_secs(10 * 60);
+
 /// What is going on with authorities at this moment; none of it survives a restart, or must.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -25,6 +29,7 @@ pub(super) struct Desk {
     ordering: Arc<Mutex<HashSet<(AppId, Hostname)>>>,
     places: Arc<Semaphore>,
     changed: Notify,
+    released: Arc<Notify>,
 }
 
 impl Desk {
@@ -34,6 +39,7 @@ impl Desk {
             ordering: Arc::default(),
             places: Arc::new(Semaphore::new(max_orders.max(1))),
             changed: Notify::new(),
+            released: Arc::default(),
         }
     }
 
@@ -71,7 +77,25 @@ impl Desk {
     pub(super) fn claim(&self, app: AppId, domain: &Hostname) -> Option<Claim> {
         let key = (app, domain.clone());
         let mut ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
-        ordering.insert(key.clone()).then(|| Claim { key, ordering: Arc::clone(&self.ordering) })
+        ordering.insert(key.clone()).then(|| Claim {
+            key,
+            ordering: Arc::clone(&self.ordering),
+            released: Arc::clone(&self.released),
+        })
+    }
+
+    /// Claims a domain once nobody else orders it.
+    async fn claim_in_turn(&self, app: AppId, domain: &Hostname) -> Claim {
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            // Registered before the look, so that a release in between is not missed.
+            released.as_mut().enable();
+            if let Some(claim) = self.claim(app, domain) {
+                return claim;
+            }
+            released.await;
+        }
     }
 }
 
@@ -80,11 +104,13 @@ impl Desk {
 pub(super) struct Claim {
     key: (AppId, Hostname),
     ordering: Arc<Mutex<HashSet<(AppId, Hostname)>>>,
+    released: Arc<Notify>,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         self.ordering.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.released.notify_waiters();
     }
 }
 
@@ -319,17 +345,19 @@ impl Platform {
         self.certificates.files.read(&certificate.facts.id, now, trust).ok()
     }
 
-    /// A place to order in and the domain's claim, for a user who waits.
+    /// The domain's claim and a place to order in, for a user who waits: for whoever orders it now,
+    /// then for a place.
     pub(super) async fn order_turn(
         &self,
         app: &App,
         domain: &Hostname,
-    ) -> Result<(OwnedSemaphorePermit, Claim)> {
-        let claim = self.0.desk.claim(app.id, domain).ok_or_else(|| {
+    ) -> Result<(Claim, OwnedSemaphorePermit)> {
+        let claim = self.0.desk.claim_in_turn(app.id, domain);
+        let claim = tokio::time::timeout(TURN, claim).await.map_err(|_| {
             let message = format!("a certificate for `{domain}` is being ordered right now");
             Error::new(Kind::Conflict, message)
                 .hint(format!("`staithe letsencrypt:report {}` tells when it is there", app.name))
         })?;
-        Ok((self.0.desk.place().await?, claim))
+        Ok((claim, self.0.desk.place().await?))
     }
 }

@@ -82,7 +82,8 @@ impl Authority {
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = Issuer::new(ca, ca_key);
-        let leaf = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        let mut leaf = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        leaf.distinguished_name.push(rcgen::DnType::CommonName, "pebble");
         let leaf = leaf.signed_by(&key, &issuer).unwrap().pem();
         self.write("ca.pem", &ca_pem);
         self.write("cert.pem", &leaf);
