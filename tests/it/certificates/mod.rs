@@ -131,6 +131,7 @@ fn a_wildcard_is_validated_by_the_dns_program() {
     with_email(&staithe);
     let without = staithe.cli(&["letsencrypt:enable", "shop"]).succeeds();
     without.says("*.shop.test: not asked for: a wildcard needs a DNS program");
+    staithe.cli(&["letsencrypt:disable", "shop"]).succeeds();
     let hook = authority.dns_hook();
     let hook = hook.to_str().unwrap();
     staithe.cli(&["letsencrypt:set", "shop", "dns-hook", hook]).succeeds();
