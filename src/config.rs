@@ -84,6 +84,17 @@ impl Default for Log {
     }
 }
 
+impl Log {
+    /// For the proxy's process, which is told by the control plane.
+    pub fn of_proxy(settings: &proxy::LogSettings) -> Self {
+        let format = if settings.json { LogFormat::Json } else { LogFormat::Text };
+        match settings.filter.as_str() {
+            "" => Self { format, ..Self::default() },
+            filter => Self { filter: filter.to_owned(), format },
+        }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -203,6 +203,10 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
         run_dir: run.clone(),
         data_dir: data.clone(),
         config: config.proxy.clone(),
+        log: proxy::LogSettings {
+            filter: config.log.filter.clone(),
+            json: config.log.format == LogFormat::Json,
+        },
     })
     .await
     .context("start the proxy")?;
@@ -230,6 +234,7 @@ fn prepare_directories(config: &Config) -> std::io::Result<()> {
     for secret in ["keys", "logs", "cache", "instances", "builds"] {
         directory(&data.join(secret), 0o700)?;
     }
+    proxy::prepare_directories(data, config.proxy.user).map_err(std::io::Error::other)?;
     Ok(())
 }
 

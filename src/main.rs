@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use staithe::{cli, container, daemon, git, proxy, ssh};
+use staithe::{cli, config, container, daemon, git, proxy, ssh};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -42,11 +42,12 @@ fn is_hook(arguments: &[OsString]) -> bool {
 
 /// `staithe proxy`: started and told its settings by the control plane.
 fn proxy_role(arguments: &[OsString]) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let run = || -> anyhow::Result<()> {
-        let args = proxy::ProxyArgs::from_arguments(arguments.iter().cloned())?;
-        Ok(proxy::main(&args)?)
-    };
+    let parsed = proxy::ProxyArgs::from_arguments(arguments.iter().cloned());
+    daemon::start_logging(&match &parsed {
+        Ok(args) => config::Log::of_proxy(&args.start.log),
+        Err(_) => config::Log::default(),
+    });
+    let run = || -> anyhow::Result<()> { Ok(proxy::main(&parsed?)?) };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,8 +10,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::{Error, Kind, Platform, Result, clock};
 use crate::certificate::acme::{Authority, Failure, Presenter, Proof, Wish};
 use crate::domain::{
-    AcmeProgress, AcmeSettings, App, AppId, CertificateFacts, CertificateSource, Hostname,
-    Timestamp, renew_at,
+    AcmeFailure, AcmeProgress, AcmeSettings, App, AppId, CertificateFacts, CertificateSource,
+    Hostname, Timestamp, renew_at,
 };
 use crate::proxy::Challenge;
 use crate::store::StoredCertificate;
@@ -289,47 +289,52 @@ impl Platform {
         let now = clock::now();
         let previous = self.previous_pair(certificate.as_ref(), authority, now);
         let wish = Wish { domain: &domain, authority, replaces: previous.as_ref(), now };
-        let result = self.certificates.acme.obtain(&wish, &Door(self), say).await;
-        let now = clock::now();
-        match result {
-            Ok(pair) => {
-                // The app or the domain may have gone meanwhile.
-                let still = self.store.app_by_id(app.id)?.filter(|found| found.name == app.name);
-                let still = still.filter(|found| {
-                    self.domains_of(found).is_ok_and(|domains| domains.contains(&domain))
-                });
-                let Some(app) = still else {
-                    let message = format!("`{domain}` was taken away meanwhile");
-                    return Err(Error::new(Kind::Conflict, message));
-                };
-                let stored = StoredCertificate {
-                    source: CertificateSource::Acme,
-                    domain: Some(domain.clone()),
-                    facts: pair.facts().clone(),
-                    added_at: now,
-                    server: Some(authority.directory_url.clone()),
-                };
-                self.keep_certificate(&app, &pair, &stored).await?;
-                progress.succeeded();
-                self.store.set_acme_progress(app.id, &domain, &progress)?;
-                let message = format!("certificate for {domain} issued by {}", stored.facts.issuer);
-                self.note(app.id, "certificate.issued", &message, &super::acme_actor());
-                Ok(Ok(stored.facts))
-            }
-            Err(failure) => {
-                let first = progress.failures == 0;
-                progress.failed(failure.to_string(), failure.kind, &domain, now);
-                if self.store.app_by_id(app.id)?.is_some() {
-                    self.store.set_acme_progress(app.id, &domain, &progress)?;
-                }
-                // Once for each row of failures; the report tells the rest.
-                if first {
-                    let message = format!("no certificate for {domain}: {failure}");
-                    self.note(app.id, "certificate.failed", &message, &super::acme_actor());
-                }
-                Ok(Err(failure))
-            }
+        let result = match self.certificates.acme.obtain(&wish, &Door(self), say).await {
+            Ok(pair) => match self.keep_issued(app, &domain, &pair, authority).await {
+                Ok(facts) => return Ok(Ok(facts)),
+                // Waited for like a refusal: what was issued and lost counts at the authority.
+                Err(error) => (report(&error), AcmeFailure::Refused, Err(error)),
+            },
+            Err(failure) => (failure.to_string(), failure.kind, Ok(Err(failure))),
+        };
+        let (why, kind, result) = result;
+        // Once for each row of failures; the report tells the rest.
+        if progress.failures == 0 {
+            let message = format!("no certificate for {domain}: {why}");
+            self.note(app.id, "certificate.failed", &message, &super::acme_actor());
         }
+        progress.failed(why, kind, &domain, clock::now());
+        if self.store.app_by_id(app.id)?.is_some() {
+            self.store.set_acme_progress(app.id, &domain, &progress)?;
+        }
+        result
+    }
+
+    async fn keep_issued(
+        &self,
+        app: &App,
+        domain: &Hostname,
+        pair: &crate::certificate::Pair,
+        authority: &Authority,
+    ) -> Result<CertificateFacts> {
+        // The app or the domain may have gone meanwhile.
+        let still = self.store.app_by_id(app.id)?.filter(|found| found.name == app.name);
+        let has = |found: &App| self.domains_of(found).is_ok_and(|all| all.contains(domain));
+        let app = still.filter(has).ok_or_else(|| {
+            Error::new(Kind::Conflict, format!("`{domain}` was taken away meanwhile"))
+        })?;
+        let stored = StoredCertificate {
+            source: CertificateSource::Acme,
+            domain: Some(domain.clone()),
+            facts: pair.facts().clone(),
+            added_at: clock::now(),
+            server: Some(authority.directory_url.clone()),
+        };
+        self.keep_certificate(&app, pair, &stored).await?;
+        self.store.set_acme_progress(app.id, domain, &AcmeProgress::default())?;
+        let message = format!("certificate for {domain} issued by {}", stored.facts.issuer);
+        self.note(app.id, "certificate.issued", &message, &super::acme_actor());
+        Ok(stored.facts)
     }
 
     /// The certificate that an order replaces, if the same authority issued it.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Bytes, Millis};
 
+use super::ExtraListener;
+
 /// `[proxy]` in the operator's file. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +44,9 @@ pub struct Config {
     pub upstream_idle_connections: usize,
     /// How long requests in flight may take when the process is told to end. Default 10 s.
     pub shutdown_timeout_ms: Millis,
+    /// How long a process that was replaced (`proxy:upgrade`) may serve what was open then, upgraded
+    /// connections above all. Default 1 h.
+    pub upgrade_drain_timeout_ms: Millis,
     /// Whether requests are logged to `proxy/access.log` in the data directory. Default true.
     pub access_log: bool,
     /// Size at which the access log is rotated. Default 64 MiB.
@@ -78,6 +83,7 @@ impl Default for Config {
             upstream_idle_timeout_ms: seconds(30),
             upstream_idle_connections: 64,
             shutdown_timeout_ms: seconds(10),
+            upgrade_drain_timeout_ms: seconds(3600),
             access_log: true,
             access_log_max_bytes: Bytes(64 * 1024 * 1024),
             access_log_files: 4,
@@ -85,30 +91,57 @@ impl Default for Config {
     }
 }
 
-/// What `staithe proxy` is started with: `--run-dir`, `--data-dir` and `--config`, the [`Config`]
+/// How the process logs: `[log]` of the operator's file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    /// What, in the syntax of `tracing_subscriber::EnvFilter`; empty: `info`.
+    pub filter: String,
+    /// Whether as JSON rather than as text.
+    pub json: bool,
+}
+
+/// What `staithe proxy` is started with: `--run-dir`, `--data-dir` and `--start`, everything else
 /// as JSON, which comes from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyArgs {
-    /// Holds `proxy.sock` and `proxy.json`.
+    /// Holds the process's sockets.
     pub run_dir: PathBuf,
     /// `proxy/` in it holds `routes.json` and the logs.
     pub data_dir: PathBuf,
+    /// The rest.
+    pub start: Start,
+}
+
+/// How a process begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Start {
     /// The settings.
     pub config: Config,
+    /// How it logs.
+    pub log: LogSettings,
+    /// Ports beyond those of the settings. `None`: those of the route table that was kept.
+    pub listeners: Option<Vec<ExtraListener>>,
+    /// The process whose place it takes.
+    pub take_over: Option<u32>,
+    /// How long that one may serve what is open. `None`: as the settings say.
+    pub drain_ms: Option<Millis>,
+    /// What the control plane compares to know whether a process is as it would start it.
+    pub fingerprint: String,
 }
 
 /// Why arguments are not those of a proxy.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgsError {
     /// One that is not known.
-    #[error("unknown argument `{}`; expected --run-dir, --data-dir, --config", .0.display())]
+    #[error("unknown argument `{}`; expected --run-dir, --data-dir, --start", .0.display())]
     Unknown(OsString),
     /// One without its value, or that is missing altogether.
     #[error("`{0}` needs a value")]
     Missing(&'static str),
-    /// A config that is not one.
-    #[error("read --config")]
-    Config {
+    /// A start that is none.
+    #[error("read --start")]
+    Start {
         /// What is wrong.
         source: serde_json::Error,
     },
@@ -118,35 +151,35 @@ impl ProxyArgs {
     /// The arguments that [`ProxyArgs::from_arguments`] reads.
     pub fn to_arguments(&self) -> Vec<OsString> {
         // A struct of numbers, texts and lists, which always has a JSON form.
-        let config = serde_json::to_string(&self.config).unwrap_or_default();
+        let start = serde_json::to_string(&self.start).unwrap_or_default();
         vec![
             "--run-dir".into(),
             self.run_dir.clone().into(),
             "--data-dir".into(),
             self.data_dir.clone().into(),
-            "--config".into(),
-            config.into(),
+            "--start".into(),
+            start.into(),
         ]
     }
 
-    /// Reads the arguments after `proxy`. Without `--config`, the defaults.
+    /// Reads the arguments after `proxy`. Without `--start`, the defaults.
     ///
     /// # Errors
     /// The first argument that is wrong.
     pub fn from_arguments(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, ArgsError> {
-        let (mut run_dir, mut data_dir, mut config) = (None, None, Config::default());
+        let (mut run_dir, mut data_dir, mut start) = (None, None, Start::default());
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let mut value = |name| arguments.next().ok_or(ArgsError::Missing(name));
             match argument.to_str() {
                 Some("--run-dir") => run_dir = Some(value("--run-dir")?.into()),
                 Some("--data-dir") => data_dir = Some(value("--data-dir")?.into()),
-                Some("--config") => {
-                    let json = value("--config")?;
-                    config = serde_json::from_slice(json.as_encoded_bytes())
-                        .map_err(|source| ArgsError::Config { source })?;
+                Some("--start") => {
+                    let json = value("--start")?;
+                    start = serde_json::from_slice(json.as_encoded_bytes())
+                        .map_err(|source| ArgsError::Start { source })?;
                 }
                 _ => return Err(ArgsError::Unknown(argument)),
             }
@@ -154,7 +187,7 @@ impl ProxyArgs {
         Ok(Self {
             run_dir: run_dir.ok_or(ArgsError::Missing("--run-dir"))?,
             data_dir: data_dir.ok_or(ArgsError::Missing("--data-dir"))?,
-            config,
+            start,
         })
     }
 }
@@ -166,7 +199,8 @@ mod tests {
     #[test]
     fn arguments_come_back_as_they_were_given() {
         let config = Config { threads: 3, access_log: false, ..Config::default() };
-        let args = ProxyArgs { run_dir: "/run/x y".into(), data_dir: "/var/lib/x".into(), config };
+        let start = Start { config, take_over: Some(7), ..Start::default() };
+        let args = ProxyArgs { run_dir: "/run/x y".into(), data_dir: "/var/lib/x".into(), start };
         assert_eq!(ProxyArgs::from_arguments(args.to_arguments()).unwrap(), args);
     }
 
@@ -178,7 +212,8 @@ mod tests {
         };
         assert_eq!(error(&["--run-dir", "/run"]), "`--data-dir` needs a value");
         assert!(error(&["--port"]).starts_with("unknown argument `--port`"));
-        let unknown = ["--run-dir", "/r", "--data-dir", "/d", "--config", r#"{"treads":1}"#];
-        assert_eq!(error(&unknown), "read --config");
+        let unknown =
+            ["--run-dir", "/r", "--data-dir", "/d", "--start", r#"{"config":{"treads":1}}"#];
+        assert_eq!(error(&unknown), "read --start");
     }
 }

@@ -1,8 +1,9 @@
-//! The control plane's end of `proxy.sock`.
+//! The control plane's end of `proxy-<pid>.sock`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -12,8 +13,8 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::support::tasks;
 
-use super::protocol::{Answer, Command, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request, SOCKET_NAME};
-use super::{Drained, Error, RouteTable, Status};
+use super::protocol::{Answer, Command, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request};
+use super::{Drained, Error, ListenerFile, RouteTable, Status, places};
 
 /// Requests that wait to be written.
 const QUEUE: usize = 64;
@@ -30,44 +31,61 @@ type Lines = Framed<UnixStream, LinesCodec>;
 #[derive(Debug, Clone)]
 pub struct ProxyHandle {
     requests: mpsc::Sender<(Command, oneshot::Sender<Answer>)>,
-    pid: u32,
-    routes_version: u64,
+    /// What it said of itself at the connect.
+    hello: Arc<Hello>,
 }
 
 impl ProxyHandle {
-    /// Connects to the proxy that listens in `run_dir`.
+    /// Connects to the proxy in `run_dir` that takes new clients.
     ///
     /// # Errors
     /// `Connect` if none answers, `Protocol` if it is of another make.
     pub async fn connect(run_dir: &Path) -> Result<Self, Error> {
-        let path = run_dir.join(SOCKET_NAME);
-        let connect = async {
-            let stream = UnixStream::connect(&path).await?;
-            let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_MESSAGE));
-            let line = lines.next().await.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-            let hello: Hello = serde_json::from_str(&line.map_err(std::io::Error::other)?)?;
-            Ok((lines, hello))
-        };
-        let result = tokio::time::timeout(PROMPT, connect).await;
-        let result = result.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        let (lines, hello) =
-            result.map_err(|source| Error::Connect { path: path.clone(), source })?;
+        let mut failure = None;
+        for pid in places::generations(run_dir) {
+            match Self::connect_to(run_dir, pid).await {
+                Ok(handle) if !handle.hello.retiring => return Ok(handle),
+                Ok(_) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        let path = run_dir.to_owned();
+        let source = std::io::ErrorKind::NotFound.into();
+        Err(failure.unwrap_or(Error::Connect { path, source }))
+    }
+
+    /// Connects to the process `pid`.
+    ///
+    /// # Errors
+    /// As [`ProxyHandle::connect`].
+    pub(super) async fn connect_to(run_dir: &Path, pid: u32) -> Result<Self, Error> {
+        let (lines, hello) = greet(run_dir, pid).await?;
         if hello.protocol != PROTOCOL {
-            return Err(Error::Protocol { theirs: hello.protocol, ours: PROTOCOL });
+            let (theirs, ours) = (hello.protocol, PROTOCOL);
+            return Err(Error::Protocol { pid, theirs, ours });
         }
         let (requests, queue) = mpsc::channel(QUEUE);
         tasks::spawn("proxy/handle", relay(lines, queue));
-        Ok(Self { requests, pid: hello.pid, routes_version: hello.routes })
+        Ok(Self { requests, hello: Arc::new(hello) })
     }
 
     /// The process.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.hello.pid
     }
 
     /// Version of the route table that was in force at the connect; the next must not be lower.
     pub fn routes_version(&self) -> u64 {
-        self.routes_version
+        self.hello.routes
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> &ListenerFile {
+        &self.hello.listening
+    }
+
+    pub(super) fn hello(&self) -> &Hello {
+        &self.hello
     }
 
     /// Puts `table` in force: on disk, and seen by every request that begins after this returns.
@@ -144,6 +162,21 @@ impl ProxyHandle {
         };
         tokio::time::timeout(after, ask).await.map_err(|_| Error::Timeout { after })?
     }
+}
+
+/// Waits for the first line of the process `pid`.
+async fn greet(run_dir: &Path, pid: u32) -> Result<(Lines, Hello), Error> {
+    let path = places::seam_socket(run_dir, pid);
+    let connect = async {
+        let stream = UnixStream::connect(&path).await?;
+        let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_MESSAGE));
+        let line = lines.next().await.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let hello: Hello = serde_json::from_str(&line.map_err(std::io::Error::other)?)?;
+        Ok((lines, hello))
+    };
+    let result = tokio::time::timeout(PROMPT, connect).await;
+    let result = result.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    result.map_err(|source| Error::Connect { path, source })
 }
 
 fn unexpected(answer: Answer) -> Error {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     /// Instances left alone for their failures.
     pub(super) ejections: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
+    /// A successor has taken over: what is kept on disk is its own affair now.
+    pub(super) retiring: AtomicBool,
     pub(super) tls: Tls,
 }
 
@@ -62,7 +64,11 @@ pub(super) enum CoreCommand {
     /// The table was switched. The answer says that no lookup in the old one is under way any more
     /// and that idle connections to upstreams it has lost are closed.
     Switched(oneshot::Sender<()>),
-    /// Take no more connections; end when those there are have ended, or at the deadline.
+    /// A successor takes the new connections; those there are end as their clients like, or at the
+    /// deadline. Idle ones are kept: a client that sends a request just then would find it lost.
+    Retire(Instant),
+    /// Take no more connections and close idle ones; end when those there are have ended, or at the
+    /// deadline.
     Stop(Instant),
 }
 
@@ -77,8 +83,10 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) ids: RequestIds,
     pub(super) log: AccessLog,
-    /// The process is about to end: connections close after their request.
+    /// The process retires or stops: connections close after their request.
     pub(super) draining: Cell<bool>,
+    /// The process stops: idle connections close.
+    pub(super) stopping: Cell<bool>,
     connections: RefCell<Connections>,
     /// Told when a connection ends.
     ended: Notify,
@@ -122,6 +130,7 @@ impl Core {
             ids: RequestIds::new(),
             log,
             draining: Cell::new(false),
+            stopping: Cell::new(false),
             connections: RefCell::default(),
             ended: Notify::new(),
             scratch: RefCell::default(),
@@ -171,6 +180,11 @@ impl Core {
     }
 
     fn stop_soon(&self) {
+        self.stopping.set(true);
+        self.retire();
+    }
+
+    fn retire(&self) {
         self.draining.set(true);
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
@@ -237,8 +251,30 @@ async fn serve(
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
         tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
     }
-    let deadline = loop {
-        match commands.recv().await {
+    if let Some(deadline) = obey(&core, &mut commands).await {
+        core.stop_soon();
+        // Past the deadline the connections are cut, with the runtime.
+        let _ = tokio::time::timeout_at(deadline, all_ended(&core)).await;
+    }
+    core.log.flush();
+    Ok(())
+}
+
+/// Does what it is told until it is to stop, and returns by when; or until a retired core has
+/// nothing left to do.
+async fn obey(core: &Core, commands: &mut mpsc::Receiver<CoreCommand>) -> Option<Instant> {
+    let mut retirement = None;
+    loop {
+        let command = match retirement {
+            None => commands.recv().await,
+            Some(deadline) => tokio::select! {
+                // Cancel-safe, all of them: each only waits.
+                command = commands.recv() => command,
+                () = all_ended(core) => return None,
+                () = tokio::time::sleep_until(deadline) => return Some(deadline),
+            },
+        };
+        match command {
             Some(CoreCommand::Switched(done)) => {
                 let router = core.shared.routes.load_full();
                 core.pool.retain(|address| router.upstreams.contains_key(&address));
@@ -246,15 +282,14 @@ async fn serve(
                 // The control thread may have given up waiting.
                 let _ = done.send(());
             }
-            Some(CoreCommand::Stop(deadline)) => break deadline,
-            None => break Instant::now(),
+            Some(CoreCommand::Retire(deadline)) => {
+                core.retire();
+                retirement = Some(deadline);
+            }
+            Some(CoreCommand::Stop(deadline)) => return Some(deadline),
+            None => return Some(Instant::now()),
         }
-    };
-    core.stop_soon();
-    // Past the deadline the connections are cut, with the runtime.
-    let _ = tokio::time::timeout_at(deadline, all_ended(&core)).await;
-    core.log.flush();
-    Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -42,11 +42,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Another proxy answers in the same run directory.
-    #[error("a proxy runs already: it answers at `{}`", path.display())]
-    Running {
-        /// Its socket.
-        path: PathBuf,
+    /// The listening sockets could not be taken over from the process that runs.
+    #[error("take over from proxy {pid}")]
+    HandOver {
+        /// That process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// A port that a route table asks for cannot be had; the table before stays in force.
+    #[error(
+        "port {port} cannot be opened: choose another, or end what holds it (`ss -ltnp 'sport = \
+         :{port}'` shows it)"
+    )]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
     },
     /// A core ended by itself; the process cannot go on without its listeners.
     #[error("a core of the proxy ended")]
@@ -92,8 +105,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The proxy speaks another protocol than this control plane.
-    #[error("the proxy speaks protocol {theirs}, this control plane {ours}")]
+    #[error("proxy {pid} speaks protocol {theirs}, this control plane {ours}")]
     Protocol {
+        /// The process.
+        pid: u32,
         /// The proxy's.
         theirs: u32,
         /// Ours.

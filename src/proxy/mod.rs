@@ -3,7 +3,7 @@
 //! ```text
 //!   control plane                    │ staithe proxy
 //!                                    │
-//!   Supervisor ── ProxyHandle ──── proxy.sock ──► seam ──► RouteTable ──► routes.json
+//!   Supervisor ── ProxyHandle ─ proxy-<pid>.sock ► seam ──► RouteTable ──► routes.json
 //!   (spawns, adopts, respawns)       │                        │ one ArcSwap
 //!                                    │        ┌───────────────┴──────────────┐
 //!                                    │      core 0                         core n
@@ -51,21 +51,27 @@ mod exchange;
 mod h2;
 mod tunnel;
 
+mod handover;
 mod listen;
+mod places;
 mod process;
 mod routes_file;
 mod seam;
 
 mod control;
+mod generations;
+mod launch;
 mod supervisor;
 
-pub use config::{ArgsError, Config, ProxyArgs, User};
+pub use config::{ArgsError, Config, LogSettings, ProxyArgs, Start, User};
 pub use control::ProxyHandle;
 pub use error::Error;
+pub use launch::SupervisorSpec;
+pub use places::prepare_directories;
 pub use process::main;
-pub use protocol::{AppStatus, Drained, ListenerFile, Status, UpstreamStatus};
+pub use protocol::{AppStatus, Drained, Generation, ListenerFile, Status, UpstreamStatus};
 pub use routes::{
     AccessLogFormat, Binding, Challenge, CustomPage, ExtraListener, Hsts, ListenerName,
     PageOccasion, Route, RouteSettings, RouteState, RouteTable,
 };
-pub use supervisor::{Supervisor, SupervisorSpec};
+pub use supervisor::{Supervisor, Upgraded};

@@ -3,14 +3,9 @@
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::sys;
-
-/// The directory's name in the data directory.
-const DIRECTORY: &str = "pages";
 
 /// The longest page.
 const MAX_PAGE: u64 = 64 * 1024;
@@ -22,24 +17,9 @@ pub(super) struct PageFiles {
 }
 
 impl PageFiles {
-    /// Opens the directory below `data_dir`, and makes it if it is not there: the control plane may
-    /// put pages there later.
-    ///
-    /// # Errors
-    /// `NotFound` is none: without the directory no app has a page of its own.
-    pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
-        let path = data_dir.join(DIRECTORY);
-        match std::fs::DirBuilder::new().mode(0o755).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                tracing::warn!(%error, "make the directory of custom pages");
-            }
-            _ => {}
-        }
-        match sys::fs::open_directory(&path) {
-            Ok(directory) => Ok(Self { directory: Some(directory) }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { directory: None }),
-            Err(error) => Err(error),
-        }
+    /// Reads out of `directory`.
+    pub(super) fn in_directory(directory: OwnedFd) -> Self {
+        Self { directory: Some(directory) }
     }
 
     /// No pages.
@@ -88,9 +68,9 @@ mod tests {
     fn only_whole_pages_of_the_directory_are_read() {
         let data = tempfile::tempdir().unwrap();
         let (good, long, link) = ("a".repeat(64), "b".repeat(64), "c".repeat(64));
-        let pages = PageFiles::open(data.path()).unwrap();
+        let directory = data.path();
+        let pages = PageFiles::in_directory(sys::fs::open_directory(directory).unwrap());
         assert!(pages.read(&good).is_none());
-        let directory = data.path().join(DIRECTORY);
         let file = |id: &str| directory.join(format!("{id}.html"));
         atomic_file::write(&file(&good), b"<p>closed", 0o644).unwrap();
         atomic_file::write(&file(&long), &[b'x'; 65_537], 0o644).unwrap();

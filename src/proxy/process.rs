@@ -1,11 +1,10 @@
 //! The process: binds, drops its privileges, runs the cores and the control thread.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,35 +12,33 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::support::{atomic_file, report};
+use crate::domain::Millis;
+use crate::support::report;
 use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
 use super::core::{Core, CoreCommand, Shared};
+use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
 use super::page_files::PageFiles;
-use super::protocol::{LISTENER_FILE_NAME, SOCKET_NAME};
+use super::places::{self, Doors};
 use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
-use super::seam::Seam;
+use super::seam::{Identity, Seam};
 use super::tls::{CertificateFiles, Tls};
-use super::{Config, Error, ListenerFile, ListenerName, ProxyArgs, User};
+use super::{
+    Config, Error, ExtraListener, ListenerFile, ListenerName, ProxyArgs, RouteTable, Start, User,
+};
 
-/// The proxy's directory in the data directory. The process works in it, so that it needs no right
-/// to the directories above once it has dropped its privileges.
-const DIRECTORY: &str = "proxy";
-
-/// The directory of certificates in the data directory.
-const CERTIFICATES: &str = "certificates";
-
-/// Descriptors that are not connections: listeners, runtimes, logs, the seam.
+/// Descriptors that are neither connections nor listeners: runtimes, logs, the seam.
 const RESERVED_FILES: u64 = 256;
 
 /// Commands under way to a core; it answers each at once.
 const CORE_QUEUE: usize = 16;
 
-/// Runs the proxy until SIGTERM, SIGINT or a `stop` over the seam; call it before any thread
-/// exists. Logs through `tracing`, which the caller has set up.
+/// Runs the proxy until SIGTERM, SIGINT or a `stop` over the seam, or until a successor has taken
+/// over and nothing is left to do; call it before any thread exists. Logs through `tracing`, which
+/// the caller has set up.
 ///
 /// # Errors
 /// What kept it from starting, or a core that ended.
@@ -49,33 +46,31 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     // Away from the terminal and process group of whoever starts us: their end is not ours. Fails
     // when there is a session already, which is as good.
     let _ = sys::process::new_session();
-    let config = &args.config;
+    let start = &args.start;
+    let config = &start.config;
     let cores = core_count(config);
-    let max_connections = connections_per_core(config, cores);
-    let run_dir = absolute(&args.run_dir)?;
-    let directory = prepare_directory(&args.data_dir, config.user)?;
+    let run_dir = places::absolute(&args.run_dir)?;
+    let directories = places::make_directories(&args.data_dir, config.user)?;
+    let own = directories.own;
+    let table = RoutesFile::in_directory(&own).load_or_empty();
 
-    let bound = listen::bind(&Listener::of_config(config), cores)?;
-    let seam = bind_seam(&run_dir)?;
-    // Before the privileges are gone: the run directory is not ours. Clients may connect from now
-    // on; they are served in a moment.
-    write_listener_file(&run_dir, &bound)?;
-    let prepare = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Prepare { path, source }
-    };
-    let certificates = CertificateFiles::open(&absolute(&args.data_dir)?.join(CERTIFICATES));
-    let pages = PageFiles::open(&absolute(&args.data_dir)?).map_err(prepare(&args.data_dir))?;
-    let owner = owner_of(&run_dir).map_err(prepare(&run_dir))?;
-    std::env::set_current_dir(&directory).map_err(prepare(&directory))?;
+    let predecessor = start.take_over.map(|pid| Predecessor::connect(&run_dir, pid)).transpose()?;
+    let received = predecessor.as_ref().map_or(Ok(Vec::new()), Predecessor::sockets)?;
+    let bound = listen::bind(&wanted_listeners(start, &table), cores, received)?;
+    let sockets: usize = bound.iter().map(|bound| bound.sockets.len()).sum();
+    let max_connections = connections_per_core(config, cores, sockets);
+    // Before the privileges are gone: the run directory is not ours. The control plane may connect
+    // from now on; it is served in a moment.
+    let doors = Doors::bind(&run_dir)?;
+    let certificates = CertificateFiles::open(&directories.certificates);
+    let pages = PageFiles::in_directory(directories.pages);
+    std::env::set_current_dir(&own).map_err(|source| Error::Prepare { path: own, source })?;
     become_user(config.user)?;
 
     // All that strangers can reach starts here.
-    let routes_file = RoutesFile::in_directory(Path::new("."));
-    let tls = Tls::new(certificates);
-    let tls = tls.map_err(|source| Error::Start { what: "TLS", source })?;
+    let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(kept_routes(&routes_file, config, cores, (&pages, &tls))),
+        routes: ArcSwap::from_pointee(compile_kept(&table, config, cores, (&pages, &tls))),
         pages,
         tls,
         https_port: https_port(&bound),
@@ -87,24 +82,33 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         bad_request: AtomicU64::new(0),
         ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
+        retiring: false.into(),
     });
-    let result = run(&shared, bound, seam, Access { owner, routes_file });
-    remove_run_files(&run_dir);
+    let fingerprint = start.fingerprint.clone();
+    let drain = start.drain_ms.unwrap_or(config.upgrade_drain_timeout_ms);
+    let result = run(&shared, bound, Neighbors { doors, predecessor, drain, fingerprint });
+    places::remove_sockets(&run_dir, std::process::id());
     result
 }
 
+fn wanted_listeners(start: &Start, table: &RouteTable) -> Vec<Listener> {
+    let extra = start.listeners.as_ref().unwrap_or(&table.listeners);
+    let mut wanted = Listener::of_config(&start.config);
+    wanted.extend(extra.iter().copied().map(Listener::extra));
+    wanted
+}
+
 /// The routes of the process before.
-fn kept_routes(
-    file: &RoutesFile,
+fn compile_kept(
+    table: &RouteTable,
     config: &Config,
     cores: usize,
     (pages, tls): (&PageFiles, &Tls),
 ) -> Router {
-    let table = file.load_or_empty();
-    tls.set_table(&table);
+    tls.set_table(table);
     let previous = &Router::default();
     let ground = Ground { config, cores, pages, previous, retired: &[] };
-    Router::compile(&table, &ground).unwrap_or_else(|error| {
+    Router::compile(table, &ground).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");
         Router::default()
@@ -117,33 +121,83 @@ fn https_port(bound: &[Bound]) -> Option<u16> {
     https.map(|bound| bound.listener.address.port())
 }
 
-/// Who may use the seam, and what it writes.
-struct Access {
-    owner: u32,
-    routes_file: RoutesFile,
+/// Who else there is: the control plane, who was before us, who comes after us.
+struct Neighbors {
+    doors: Doors,
+    predecessor: Option<Predecessor>,
+    /// For what is open in it.
+    drain: Millis,
+    fingerprint: String,
 }
 
 /// Runs threads until the end.
-fn run(
-    shared: &Arc<Shared>,
-    bound: Vec<Bound>,
-    seam: UnixListener,
-    access: Access,
-) -> Result<(), Error> {
+fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<(), Error> {
     let config = &shared.config;
+    let Neighbors { doors, predecessor, drain, fingerprint } = neighbors;
     let log = config.access_log.then(|| LogWriter::start(Path::new("."), config)).transpose();
     let log = log.map_err(|source| Error::Start { what: "the access log", source })?;
-    let listening: Vec<_> = bound.iter().map(|bound| bound.listener.address).collect();
+    let listening = listening(&bound);
+    let offer = Offer::new(doors.handover, doors.owner, &bound)
+        .map_err(|source| Error::Start { what: "the hand-over", source })?;
     let running = start_cores(shared, bound, log.as_ref())?;
     let routes = shared.routes.load().version;
     tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
-    let result = control(shared, running, seam, access);
+    if let Some(predecessor) = predecessor {
+        if let Err(error) = predecessor.take_over(drain) {
+            // It goes on beside us, from the same queues, until the control plane ends it.
+            tracing::error!(error = report(&error), "tell the predecessor");
+        }
+    }
+    offer_sockets(shared, offer, running.commands.clone())?;
+    let identity = Identity { owner: doors.owner, fingerprint, listening };
+    let routes_file = RoutesFile::in_directory(Path::new("."));
+    let (stop_tx, stop) = mpsc::channel(1);
+    let seam =
+        Seam::new(Arc::clone(shared), running.commands.clone(), routes_file, identity, stop_tx);
+    let result = control(shared, running, stop, || seam.serve(doors.seam));
     if let (Some(LogWriter { sender, thread }), Ok(CoresEnded::All)) = (log, &result) {
         drop(sender);
         // The last lines; a panic in it was reported already.
         let _ = thread.join();
     }
     result.map(|_| ())
+}
+
+fn listening(bound: &[Bound]) -> ListenerFile {
+    let mut file = ListenerFile { pid: std::process::id(), ..ListenerFile::default() };
+    for Bound { listener, .. } in bound {
+        match listener.name {
+            ListenerName::Http => file.listen.push(listener.address),
+            ListenerName::Https => file.https.push(listener.address),
+            ListenerName::Port(port) => {
+                file.ports.push(ExtraListener { port, scheme: listener.scheme });
+            }
+        }
+    }
+    file
+}
+
+/// Waits for a successor, on a thread that ends with the process.
+fn offer_sockets(
+    shared: &Arc<Shared>,
+    offer: Offer,
+    cores: Vec<mpsc::Sender<CoreCommand>>,
+) -> Result<(), Error> {
+    let shared = Arc::clone(shared);
+    let retire = move |drain: Duration| {
+        tracing::info!(drain_ms = drain.as_millis(), "a successor has taken over");
+        shared.retiring.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + drain;
+        for core in cores {
+            // A core that is gone has nothing to retire.
+            let _ = core.blocking_send(CoreCommand::Retire(deadline));
+        }
+    };
+    std::thread::Builder::new()
+        .name("hand-over".into())
+        .spawn(move || offer.serve(retire))
+        .map_err(|source| Error::Start { what: "the hand-over", source })?;
+    Ok(())
 }
 
 fn core_count(config: &Config) -> usize {
@@ -155,13 +209,15 @@ fn core_count(config: &Config) -> usize {
 
 /// Raises the soft limit of open files to the hard one; each client takes two, its own and the
 /// app's.
-fn connections_per_core(config: &Config, cores: usize) -> usize {
+fn connections_per_core(config: &Config, cores: usize, sockets: usize) -> usize {
     let files = raise_open_files().unwrap_or_else(|error| {
         tracing::warn!(%error, "raise the limit of open files");
         1024
     });
+    // Listening sockets are held twice, for a successor too.
+    let reserved = RESERVED_FILES + 2 * sockets as u64;
     let total = match config.max_connections {
-        0 => usize::try_from(files.saturating_sub(RESERVED_FILES) / 2).unwrap_or(usize::MAX),
+        0 => usize::try_from(files.saturating_sub(reserved) / 2).unwrap_or(usize::MAX),
         connections => connections,
     };
     (total / cores).max(1)
@@ -176,85 +232,10 @@ fn raise_open_files() -> io::Result<u64> {
     Ok(limit.hard)
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|source| Error::Prepare { path: path.to_owned(), source })
-}
-
-/// Makes `<data_dir>/proxy`, owned by the proxy's user.
-fn prepare_directory(data_dir: &Path, user: User) -> Result<PathBuf, Error> {
-    let path = absolute(data_dir)?.join(DIRECTORY);
-    let prepare = || {
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
-        if is_root()? && owner_of(&path)? != user.uid {
-            take_over(&path, user)?;
-        }
-        Ok(())
-    };
-    prepare().map_err(|source| Error::Prepare { path: path.clone(), source })?;
-    Ok(path)
-}
-
-/// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
-/// Only plain files with one name: a former user may have left a link to a file that is not ours.
-fn take_over(directory: &Path, user: User) -> io::Result<()> {
-    let (uid, gid) = (Some(user.uid), Some(user.gid));
-    std::os::unix::fs::lchown(directory, uid, gid)?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() && metadata.nlink() == 1 {
-            std::os::unix::fs::lchown(entry.path(), uid, gid)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether this process is root: by the owner of its own entry in /proc, proc(5).
-fn is_root() -> io::Result<bool> {
-    Ok(owner_of(Path::new("/proc/self"))? == 0)
-}
-
-fn owner_of(path: &Path) -> io::Result<u32> {
-    Ok(std::fs::metadata(path)?.uid())
-}
-
-/// Binds the socket for the control plane, for its user alone from the first moment.
-fn bind_seam(run_dir: &Path) -> Result<UnixListener, Error> {
-    let path = run_dir.join(SOCKET_NAME);
-    if UnixStream::connect(&path).is_ok() {
-        return Err(Error::Running { path });
-    }
-    let temporary = run_dir.join(format!(".{SOCKET_NAME}.{}", std::process::id()));
-    let bind = || {
-        let listener = UnixListener::bind(&temporary)?;
-        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
-        std::fs::rename(&temporary, &path)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().map_err(|source| Error::Prepare { path: path.clone(), source })
-}
-
-fn write_listener_file(run_dir: &Path, bound: &[Bound]) -> Result<(), Error> {
-    let path = run_dir.join(LISTENER_FILE_NAME);
-    let named = |name| {
-        let listeners = bound.iter().map(|bound| bound.listener);
-        listeners.filter(move |listener| listener.name == name).map(|listener| listener.address)
-    };
-    let file = ListenerFile {
-        pid: std::process::id(),
-        listen: named(ListenerName::Http).collect(),
-        https: named(ListenerName::Https).collect(),
-    };
-    let json = serde_json::to_vec(&file).map_err(io::Error::other);
-    json.and_then(|json| atomic_file::write_volatile(&path, &json, 0o644))
-        .map_err(|source| Error::Prepare { path: path.clone(), source })
-}
-
 /// Becomes `user`, for good. A process that is not root stays who it is.
 fn become_user(user: User) -> Result<(), Error> {
     let become_user = || {
-        if is_root()? {
+        if places::is_root()? {
             // Groups first: without root they could not be dropped any more. The change of the user
             // id empties the capability sets (capabilities(7), "Effect of user ID changes").
             sys::credentials::set_groups(&[])?;
@@ -280,14 +261,17 @@ fn start_cores(
     log: Option<&LogWriter>,
 ) -> Result<Running, Error> {
     let (ended_tx, ended) = mpsc::channel(shared.cores);
-    let mut remaining: Vec<_> =
-        bound.into_iter().map(|bound| (bound.listener, bound.sockets.into_iter())).collect();
+    let mut by_core: Vec<Vec<(Listener, TcpListener)>> =
+        std::iter::repeat_with(Vec::new).take(shared.cores).collect();
+    for bound in bound {
+        bound.listen()?;
+        // More sockets than cores, if a predecessor had more cores: none may be left unserved.
+        for (index, socket) in bound.sockets.into_iter().enumerate() {
+            by_core[index % shared.cores].push((bound.listener, socket));
+        }
+    }
     let mut commands = Vec::with_capacity(shared.cores);
-    for index in 0..shared.cores {
-        let listeners = remaining
-            .iter_mut()
-            .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
-            .collect();
+    for (index, listeners) in by_core.into_iter().enumerate() {
         let sender = log.map(|log| log.sender.clone());
         let dropped = Arc::clone(&shared.log_dropped);
         let (shared, ended) = (Arc::clone(shared), ended_tx.clone());
@@ -321,28 +305,35 @@ impl Drop for EndOfCore {
 fn control(
     shared: &Arc<Shared>,
     running: Running,
-    seam: UnixListener,
-    access: Access,
+    mut stop: mpsc::Receiver<Duration>,
+    serve_seam: impl FnOnce() -> io::Result<tokio::task::JoinHandle<()>>,
 ) -> Result<CoresEnded, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::Start { what: "the control runtime", source })?;
     let shared = Arc::clone(shared);
     runtime.block_on(async move {
         let Running { commands, mut ended } = running;
-        let (stop_tx, mut stop) = mpsc::channel(1);
-        let Access { owner, routes_file } = access;
-        let seam = Seam::new(shared.clone(), commands.clone(), routes_file, owner, stop_tx)
-            .serve(seam)
-            .map_err(|source| Error::Start { what: "the control socket", source })?;
         let mut signals =
             Signals::new().map_err(|source| Error::Start { what: "the signal handler", source })?;
-        let grace = tokio::select! {
-            // Cancel-safe, all of them: each only waits.
-            () = signals.next() => shared.config.shutdown_timeout_ms.into(),
-            Some(grace) = stop.recv() => grace,
-            _ = ended.recv() => return Err(Error::CoreEnded),
+        let seam =
+            serve_seam().map_err(|source| Error::Start { what: "the control socket", source })?;
+        let mut left = commands.len();
+        let grace = loop {
+            tokio::select! {
+                // Cancel-safe, all of them: each only waits.
+                () = signals.next() => break shared.config.shutdown_timeout_ms.into(),
+                Some(grace) = stop.recv() => break grace,
+                _ = ended.recv() => left -= 1,
+            }
+            if !shared.retiring.load(Ordering::Relaxed) {
+                return Err(Error::CoreEnded);
+            }
+            if left == 0 {
+                tracing::info!("everything that was open has ended");
+                return Ok(CoresEnded::All);
+            }
         };
-        let cores_ended = end_cores(&commands, &mut ended, grace, &mut signals).await;
+        let cores_ended = end_cores(&commands, &mut ended, left, grace, &mut signals).await;
         seam.abort();
         Ok(cores_ended)
     })
@@ -351,6 +342,7 @@ fn control(
 async fn end_cores(
     commands: &[mpsc::Sender<CoreCommand>],
     ended: &mut mpsc::Receiver<()>,
+    left: usize,
     grace: Duration,
     signals: &mut Signals,
 ) -> CoresEnded {
@@ -361,7 +353,7 @@ async fn end_cores(
         let _ = core.send(CoreCommand::Stop(deadline)).await;
     }
     let all = async {
-        for _ in commands {
+        for _ in 0..left {
             ended.recv().await;
         }
     };
@@ -397,13 +389,5 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// Removes the socket and the listener file. Where the run directory belongs to another user this
-/// is left to the control plane.
-pub(super) fn remove_run_files(run_dir: &Path) {
-    for name in [SOCKET_NAME, LISTENER_FILE_NAME] {
-        let _ = std::fs::remove_file(run_dir.join(name));
     }
 }

@@ -1,4 +1,4 @@
-//! What is said over `proxy.sock`: newline-delimited JSON, one message a line.
+//! What is said over `proxy-<pid>.sock`: newline-delimited JSON, one message a line.
 //!
 //! The proxy greets with [`Hello`]; then every [`Request`] of the control plane is answered by one
 //! [`Reply`] with the same id, in any order.
@@ -10,16 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppName, Millis};
 
-use super::routes::RouteTable;
+use super::routes::{ExtraListener, RouteTable};
 
 /// Raised when either side would misread the other.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// The longest message. A route takes about 200 bytes: room for 80,000 apps.
 pub(super) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
-
-/// The socket's name in the run directory.
-pub(super) const SOCKET_NAME: &str = "proxy.sock";
 
 /// The name in the run directory of the file that holds [`ListenerFile`].
 pub(super) const LISTENER_FILE_NAME: &str = "proxy.json";
@@ -32,6 +29,15 @@ pub(super) struct Hello {
     pub(super) pid: u32,
     /// Version of the route table in force.
     pub(super) routes: u64,
+    /// What it was started with, for comparison.
+    #[serde(default)]
+    pub(super) fingerprint: String,
+    /// Whether a successor has taken over.
+    #[serde(default)]
+    pub(super) retiring: bool,
+    /// Where it listens, or did.
+    #[serde(default)]
+    pub(super) listening: ListenerFile,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -103,6 +109,41 @@ pub struct Status {
     pub upstreams: BTreeMap<SocketAddr, UpstreamStatus>,
     /// Access log lines lost because the disk was too slow.
     pub access_log_dropped: u64,
+    /// The processes that serve clients: the one that takes new ones, and those it succeeded. Empty
+    /// where one process speaks for itself.
+    #[serde(default)]
+    pub generations: Vec<Generation>,
+}
+
+/// One process of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The process.
+    pub pid: u32,
+    /// The version of Staithe that it runs.
+    pub software: String,
+    /// Whether a successor has taken over: it serves what is open and takes nothing new.
+    pub retiring: bool,
+    /// Version of its route table.
+    pub routes: u64,
+    /// Its client connections.
+    pub connections: u64,
+}
+
+impl Status {
+    /// Adds what an earlier generation, which still serves, has counted.
+    pub(super) fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.unknown_host += other.unknown_host;
+        self.bad_request += other.bad_request;
+        self.access_log_dropped += other.access_log_dropped;
+        for (app, counts) in other.apps {
+            self.apps.entry(app).or_default().add(&counts);
+        }
+        for (address, upstream) in other.upstreams {
+            self.upstreams.entry(address).or_default().open += upstream.open;
+        }
+    }
 }
 
 /// An app's requests by the class of their status.
@@ -122,6 +163,17 @@ pub struct AppStatus {
     pub aborted: u64,
 }
 
+impl AppStatus {
+    fn add(&mut self, other: &Self) {
+        self.informational += other.informational;
+        self.success += other.success;
+        self.redirect += other.redirect;
+        self.client_error += other.client_error;
+        self.server_error += other.server_error;
+        self.aborted += other.aborted;
+    }
+}
+
 /// An upstream's load.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
@@ -130,7 +182,7 @@ pub struct UpstreamStatus {
 }
 
 /// `proxy.json` in the run directory: the process and where it listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerFile {
     /// The process.
     pub pid: u32,
@@ -139,4 +191,7 @@ pub struct ListenerFile {
     /// Those of `https_listen`.
     #[serde(default)]
     pub https: Vec<SocketAddr>,
+    /// The ports of the route table that could be bound.
+    #[serde(default)]
+    pub ports: Vec<ExtraListener>,
 }

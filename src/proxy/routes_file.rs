@@ -1,13 +1,18 @@
 //! The route table on disk: what a proxy serves that was killed and comes back alone.
 
-use std::io;
+use std::ffi::CStr;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::support::{atomic_file, report};
 
 use super::{Error, RouteTable};
 
-const NAME: &str = "routes.json";
+const NAME: &CStr = c"routes.json";
+
+/// As large as a table can have come over the control socket.
+const MAX_SIZE: u64 = super::protocol::MAX_MESSAGE as u64;
 
 /// The table's file.
 #[derive(Debug, Clone)]
@@ -17,7 +22,7 @@ pub(super) struct RoutesFile {
 
 impl RoutesFile {
     pub(super) fn in_directory(directory: &Path) -> Self {
-        Self { path: directory.join(NAME) }
+        Self { path: directory.join(NAME.to_str().unwrap_or_default()) }
     }
 
     /// The table that was kept; empty if there is none yet, or if it is damaged, which is logged: the
@@ -31,11 +36,26 @@ impl RoutesFile {
 
     fn load(&self) -> Result<RouteTable, Error> {
         let error = |source| Error::ReadRoutes { path: self.path.clone(), source };
-        match std::fs::read(&self.path) {
+        match self.read() {
             Ok(json) => serde_json::from_slice(&json).map_err(|source| error(source.into())),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(RouteTable::default()),
             Err(source) => Err(error(source)),
         }
+    }
+
+    /// Root reads this too, in a directory that is the proxy's user's: no link is followed, nothing
+    /// but a file of bounded size is read.
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let directory = crate::sys::fs::open_directory(directory)?;
+        let file = crate::sys::fs::open_file_at(directory.as_fd(), NAME)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > MAX_SIZE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut json = Vec::new();
+        file.take(MAX_SIZE).read_to_end(&mut json)?;
+        Ok(json)
     }
 
     /// Keeps `table`, whole or not at all.

@@ -1,4 +1,4 @@
-//! The proxy's side of `proxy.sock`.
+//! The proxy's side of `proxy-<pid>.sock`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ use crate::support::{report, tasks};
 
 use super::core::{CoreCommand, Shared};
 use super::protocol::{
-    Answer, Command, Drained, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request, Status, UpstreamStatus,
+    Answer, Command, Drained, Hello, ListenerFile, MAX_MESSAGE, PROTOCOL, Reply, Request, Status,
+    UpstreamStatus,
 };
 use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
@@ -31,15 +32,23 @@ const MAX_PENDING: usize = 256;
 /// does not is stuck, and the switch is in force all the same.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who speaks, and to whom.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// The user who may connect beside root.
+    pub(super) owner: u32,
+    pub(super) fingerprint: String,
+    pub(super) listening: ListenerFile,
+}
+
 /// Serves the control plane.
 #[derive(Debug)]
 pub(super) struct Seam {
     shared: Arc<Shared>,
     cores: Vec<mpsc::Sender<CoreCommand>>,
     routes_file: RoutesFile,
-    /// The user who may connect beside root.
-    owner: u32,
     stop: mpsc::Sender<Duration>,
+    identity: Identity,
     /// Upstreams that left the table with requests open. A tokio mutex because it is held while a
     /// table is written to disk: switches are one after the other.
     retired: Mutex<Vec<Arc<Upstream>>>,
@@ -50,10 +59,10 @@ impl Seam {
         shared: Arc<Shared>,
         cores: Vec<mpsc::Sender<CoreCommand>>,
         routes_file: RoutesFile,
-        owner: u32,
+        identity: Identity,
         stop: mpsc::Sender<Duration>,
     ) -> Arc<Self> {
-        Arc::new(Self { shared, cores, routes_file, owner, stop, retired: Mutex::default() })
+        Arc::new(Self { shared, cores, routes_file, stop, identity, retired: Mutex::default() })
     }
 
     /// Starts serving.
@@ -80,7 +89,7 @@ impl Seam {
 
     /// The socket's mode says the same; this holds when somebody changes it.
     fn may_talk(&self, stream: &UnixStream) -> bool {
-        stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == self.owner)
+        stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == self.identity.owner)
     }
 
     async fn serve_peer(self: Arc<Self>, stream: UnixStream) {
@@ -112,6 +121,9 @@ impl Seam {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             routes: self.shared.routes.load().version,
+            fingerprint: self.identity.fingerprint.clone(),
+            retiring: self.shared.retiring.load(Ordering::Relaxed),
+            listening: self.identity.listening.clone(),
         }
     }
 
@@ -165,8 +177,11 @@ impl Seam {
         self.shared.tls.set_table(&table);
         let file = self.routes_file.clone();
         let version = table.version;
-        let saved = tokio::task::spawn_blocking(move || file.save(&table)).await;
-        saved.map_err(|source| Error::PersistRoutes { source: source.into() })??;
+        // The file is the successor's, if there is one.
+        if !self.shared.retiring.load(Ordering::Relaxed) {
+            let saved = tokio::task::spawn_blocking(move || file.save(&table)).await;
+            saved.map_err(|source| Error::PersistRoutes { source: source.into() })??;
+        }
 
         retire(&mut retired, &current, &router);
         self.shared.routes.store(Arc::new(router));
@@ -227,6 +242,7 @@ impl Seam {
             bad_request: self.shared.bad_request.load(Ordering::Relaxed),
             upstreams: upstreams.into_iter().map(|(at, upstream)| (at, open(upstream))).collect(),
             access_log_dropped: self.shared.log_dropped.load(Ordering::Relaxed),
+            generations: Vec::new(),
         }
     }
 }

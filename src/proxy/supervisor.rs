@@ -1,70 +1,54 @@
-//! Keeps a proxy running: adopts the one there is, starts one where there is none.
+//! Keeps a proxy running: adopts the one there is, starts one where there is none, replaces one
+//! that is not as it should be.
 //!
 //! ```text
 //!             adopt or start            its socket closes
 //!   absent ───────────────────► running ─────────────────► absent (start again, with back-off)
-//!                                  │ stop
-//!                                  └──────► stopped
+//!                              │  ▲  │ stop
+//!                      upgrade │  │  └──────► stopped
+//!                              ▼  │
+//!                        a successor takes over; the process before retires until what was open
+//!                        has ended (generations.rs)
 //! ```
+//!
+//! **Invariants.** An upgrade that fails leaves the process as it was. Whoever retires gets every
+//! table, and is asked in every drain, as long as it lives; a new control plane adopts all of them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::domain::Millis;
 use crate::support::backoff::Backoff;
-use crate::support::{report, tasks};
+use crate::support::{atomic_file, report, tasks};
 
-use super::process::remove_run_files;
+use super::control::ProxyHandle;
+use super::generations::{self, Retiring, Survey};
+use super::launch::START_TIMEOUT;
 use super::protocol::LISTENER_FILE_NAME;
-use super::{Config, Drained, Error, ListenerFile, ProxyArgs, ProxyHandle, RouteTable};
-
-/// For a new process to answer; it takes some 20 ms.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Between two looks whether a new process answers.
-const START_POLL: Duration = Duration::from_millis(5);
+use super::{
+    Config, Drained, Error, ExtraListener, ListenerFile, RouteTable, Start, Status, SupervisorSpec,
+    listen, places,
+};
 
 /// The waits between failed starts. The first start after a death does not wait.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// For a process whose socket has closed to end by itself, before it is killed.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// For a process that was told to end; longer than any grace that makes sense.
 const REAP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the proxy says of itself goes here, under the data directory: not into its own directory,
-/// where a proxy that was taken over could put a link for us to write through. Set aside before a
-/// start when larger than this.
-const LOG_DIRECTORY: &str = "logs";
-const LOG_NAME: &str = "proxy.log";
-const MAX_LOG: u64 = 4 * 1024 * 1024;
+/// For what is open in a process of another protocol, which cannot be told of new routes.
+const FOREIGN_DRAIN: Millis = Millis(60_000);
 
-/// How much of a failed start's log an error repeats.
-const LOG_TAIL: u64 = 2048;
-
-/// What the supervisor starts.
-#[derive(Debug, Clone)]
-pub struct SupervisorSpec {
-    /// The `staithe` executable; run as `<program> proxy` with [`ProxyArgs::to_arguments`].
-    pub program: PathBuf,
-    /// Exists; holds `proxy.sock` and `proxy.json`.
-    pub run_dir: PathBuf,
-    /// `proxy/` in it holds the routes and the access log, `logs/` what the proxy says of itself.
-    pub data_dir: PathBuf,
-    /// The settings.
-    pub config: Config,
-}
+/// For an upgrade: a start, and before it perhaps the restart of a process that has just died.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keeps a proxy running. Cheap to clone. When all clones are dropped the supervision ends, and the
 /// proxy goes on.
@@ -72,8 +56,26 @@ pub struct SupervisorSpec {
 pub struct Supervisor {
     inner: Arc<Inner>,
     current: watch::Receiver<Option<ProxyHandle>>,
+    upgrades: mpsc::Sender<Upgrade>,
     /// Ends the supervision with the last clone.
     _supervision: Arc<DropGuard>,
+}
+
+/// A wish for a new process.
+#[derive(Debug)]
+struct Upgrade {
+    /// Ports beyond those of the settings.
+    listeners: Option<Vec<ExtraListener>>,
+    done: oneshot::Sender<Result<Upgraded, Error>>,
+}
+
+/// An upgrade that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upgraded {
+    /// The process that retires.
+    pub before: u32,
+    /// The process that takes new clients.
+    pub pid: u32,
 }
 
 #[derive(Debug)]
@@ -81,34 +83,38 @@ struct Inner {
     spec: SupervisorSpec,
     /// The last table that was set, for a successor that does not have it.
     table: Mutex<Option<RouteTable>>,
+    retiring: Arc<Retiring>,
+    /// Tables and upgrades come one after the other: a process that is being replaced must not be
+    /// the only one to know a table. A tokio mutex, because it is held while the proxy is asked.
+    order: tokio::sync::Mutex<()>,
     ending: CancellationToken,
 }
 
 impl Supervisor {
     /// Adopts the proxy that runs in `spec.run_dir`, or starts one; from then on starts another
-    /// whenever it dies, with the routes it had. Returns when it answers.
+    /// whenever it dies, with the routes it had. One with other settings, or of another program, is
+    /// replaced without a lost connection; if that fails it is kept as it is, which is logged.
+    /// Returns when the proxy answers.
     ///
     /// # Errors
     /// What kept it from starting, with the words of its log (a port that is taken).
     pub async fn ensure_running(spec: SupervisorSpec) -> Result<Self, Error> {
-        let (handle, child) = match ProxyHandle::connect(&spec.run_dir).await {
-            Ok(handle) => {
-                tracing::info!(pid = handle.pid(), "proxy adopted");
-                (handle, None)
-            }
-            Err(Error::Connect { .. }) => {
-                let (handle, child) = start(&spec).await?;
-                (handle, Some(child))
-            }
-            Err(error) => return Err(error),
-        };
+        let inner = Arc::new(Inner {
+            spec,
+            table: Mutex::default(),
+            retiring: Arc::default(),
+            order: tokio::sync::Mutex::default(),
+            ending: CancellationToken::new(),
+        });
+        let (handle, child) = inner.open().await?;
+        inner.write_listener_file(&handle);
         let (current_tx, current) = watch::channel(Some(handle.clone()));
-        let inner =
-            Arc::new(Inner { spec, table: Mutex::default(), ending: CancellationToken::new() });
-        let life = Life { inner: Arc::clone(&inner), current: current_tx, child };
+        let (upgrades, upgrades_rx) = mpsc::channel(1);
+        let life =
+            Life { inner: Arc::clone(&inner), current: current_tx, child, upgrades: upgrades_rx };
         tasks::spawn("proxy/supervisor", life.supervise(handle));
         let supervision = Arc::new(inner.ending.clone().drop_guard());
-        Ok(Self { inner, current, _supervision: supervision })
+        Ok(Self { inner, current, upgrades, _supervision: supervision })
     }
 
     /// The proxy now; waits for one that is being started, up to 10 s.
@@ -126,11 +132,15 @@ impl Supervisor {
         }
     }
 
-    /// [`ProxyHandle::set_routes`] on the proxy now, and on every later one.
+    /// [`ProxyHandle::set_routes`] on the proxy now, and on every later one. Ports that the table
+    /// has and the proxy has not are opened first, and others closed, by an upgrade.
     ///
     /// # Errors
-    /// As there; if the proxy dies meanwhile its successor is asked.
+    /// As there; if the proxy dies meanwhile its successor is asked. `Port`, if one that the table
+    /// before did not have cannot be opened; the table before stays in force then.
     pub async fn set_routes(&self, table: &RouteTable) -> Result<(), Error> {
+        let _order = self.inner.order.lock().await;
+        self.open_ports(table).await?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match self.handle().await?.set_routes(table).await {
@@ -140,11 +150,12 @@ impl Supervisor {
                 Err(error) => return Err(error),
             }
         }
+        self.inner.retiring.set_routes(table, self.inner.grace()).await;
         self.inner.remember(table);
         Ok(())
     }
 
-    /// [`ProxyHandle::drain`]; a proxy that dies has nothing open.
+    /// [`ProxyHandle::drain`], over all processes; one that dies has nothing open.
     ///
     /// # Errors
     /// As there.
@@ -153,9 +164,81 @@ impl Supervisor {
         upstreams: &[SocketAddr],
         deadline: Duration,
     ) -> Result<Drained, Error> {
-        match self.handle().await?.drain(upstreams, deadline).await {
-            Err(Error::Gone) => Ok(Drained::default()),
-            result => result,
+        let current = async {
+            match self.handle().await?.drain(upstreams, deadline).await {
+                Err(Error::Gone) => Ok(Drained::default()),
+                result => result,
+            }
+        };
+        let retiring = self.inner.retiring.drain(upstreams, deadline);
+        let (mut drained, others) = tokio::try_join!(current, retiring)?;
+        for (address, open) in others.into_iter().flat_map(|other| other.open) {
+            *drained.open.entry(address).or_default() += open;
+        }
+        Ok(drained)
+    }
+
+    /// What all processes have counted and have open.
+    ///
+    /// # Errors
+    /// As [`ProxyHandle::status`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        let handle = self.handle().await?;
+        let mut status = handle.status().await?;
+        status.generations.push(generations::generation(&handle, &status, false));
+        self.inner.retiring.add_to(&mut status).await;
+        Ok(status)
+    }
+
+    /// Replaces the process by a new one of the program and the settings. No connection is refused
+    /// or reset: the new one takes the listening sockets over, the old one serves what is open.
+    ///
+    /// # Errors
+    /// What kept the new process from starting; the old one goes on as before.
+    pub async fn upgrade(&self) -> Result<Upgraded, Error> {
+        let _order = self.inner.order.lock().await;
+        self.upgrade_with(self.inner.table().map(|table| table.listeners)).await
+    }
+
+    async fn upgrade_with(&self, listeners: Option<Vec<ExtraListener>>) -> Result<Upgraded, Error> {
+        let (done, upgraded) = oneshot::channel();
+        let ask = async {
+            let upgrade = Upgrade { listeners, done };
+            self.upgrades.send(upgrade).await.map_err(|_| Error::Gone)?;
+            upgraded.await.map_err(|_| Error::Gone)?
+        };
+        let after = UPGRADE_TIMEOUT;
+        timeout(after, ask).await.map_err(|_| Error::Timeout { after })?
+    }
+
+    async fn open_ports(&self, table: &RouteTable) -> Result<(), Error> {
+        let bound = self.handle().await?.listening().ports.clone();
+        let before = self.inner.table().map(|table| table.listeners);
+        let ports = Ports::compare(&table.listeners, &bound, before.as_deref());
+        for listener in &ports.new {
+            listen::probe(listener.port)
+                .map_err(|source| Error::Port { port: listener.port, source })?;
+        }
+        if !ports.differ {
+            return Ok(());
+        }
+        let upgraded = self.upgrade_with(Some(table.listeners.clone())).await;
+        match upgraded {
+            Ok(_) => {}
+            // After a restart the apps must come back, whoever took a port meanwhile.
+            Err(error) if before.is_none() => {
+                tracing::error!(error = report(&error), "open the ports of the route table");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let bound = &self.handle().await?.listening().ports.clone();
+        match ports.new.iter().find(|listener| !bound.contains(listener)) {
+            // Taken between our look and the start.
+            Some(ExtraListener { port, .. }) => {
+                Err(Error::Port { port: *port, source: io::ErrorKind::AddrInUse.into() })
+            }
+            None => Ok(()),
         }
     }
 
@@ -167,30 +250,130 @@ impl Supervisor {
     /// Where the proxy listens.
     ///
     /// # Errors
-    /// If `proxy.json` cannot be read.
+    /// `Gone`, while there is no proxy.
     pub fn listening(&self) -> Result<ListenerFile, Error> {
-        let path = self.inner.spec.run_dir.join(LISTENER_FILE_NAME);
-        let json = std::fs::read(&path);
-        json.and_then(|json| serde_json::from_slice(&json).map_err(io::Error::from))
-            .map_err(|source| Error::Connect { path, source })
+        self.current.borrow().as_ref().map(|handle| handle.listening().clone()).ok_or(Error::Gone)
     }
 
-    /// Ends supervision and the proxy, and removes its socket.
+    /// Ends supervision and all processes, and removes their sockets.
     ///
     /// # Errors
     /// As [`ProxyHandle::stop`].
     pub async fn stop(&self, deadline: Duration) -> Result<(), Error> {
         self.inner.ending.cancel();
         let running = self.current.borrow().clone();
-        if let Some(handle) = running {
-            handle.stop(deadline).await?;
+        let run_dir = &self.inner.spec.run_dir;
+        let retiring = self.inner.retiring.all();
+        let current = async {
+            match &running {
+                Some(handle) => handle.stop(deadline).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(current, self.inner.retiring.stop(deadline))?;
+        for handle in running.iter().chain(&retiring) {
+            places::remove_sockets(run_dir, handle.pid());
         }
-        remove_run_files(&self.inner.spec.run_dir);
+        let _ = std::fs::remove_file(run_dir.join(LISTENER_FILE_NAME));
         Ok(())
     }
 }
 
+/// What a table wants of ports, and what there is.
+#[derive(Debug, PartialEq, Eq)]
+struct Ports {
+    /// Asked for now, by nobody before.
+    new: Vec<ExtraListener>,
+    /// Whether a process with other ports is needed.
+    differ: bool,
+}
+
+impl Ports {
+    /// Ports that the table before had too, and that could not be opened then, are no reason to do
+    /// anything: every change of any app would be one.
+    fn compare(
+        wanted: &[ExtraListener],
+        bound: &[ExtraListener],
+        before: Option<&[ExtraListener]>,
+    ) -> Self {
+        let missing = wanted.iter().copied().filter(|wanted| !bound.contains(wanted));
+        let known =
+            |listener: &ExtraListener| before.is_none_or(|before| before.contains(listener));
+        let (lost, mut new): (Vec<ExtraListener>, Vec<ExtraListener>) = missing.partition(known);
+        let closed = bound.iter().any(|bound| !wanted.contains(bound));
+        let differ = closed || !new.is_empty() || (before.is_none() && !lost.is_empty());
+        // A port that only changes what is spoken on it is ours already.
+        new.retain(|new| bound.iter().all(|bound| bound.port != new.port));
+        Self { new, differ }
+    }
+}
+
 impl Inner {
+    /// The process to begin with, and its child, if it is ours.
+    async fn open(&self) -> Result<(ProxyHandle, Option<Child>), Error> {
+        let spec = &self.spec;
+        let survey = Survey::take(&spec.run_dir).await;
+        for handle in survey.retiring {
+            tracing::info!(pid = handle.pid(), "retiring proxy adopted");
+            self.retiring.add(&spec.run_dir, handle, None, self.grace());
+        }
+        let Some(handle) = survey.serving else {
+            return self.succeed_foreign(&survey.foreign).await;
+        };
+        tracing::info!(pid = handle.pid(), "proxy adopted");
+        if handle.hello().fingerprint == spec.fingerprint()? {
+            return Ok((handle, None));
+        }
+        tracing::info!(pid = handle.pid(), "replace it: its program or its settings are others");
+        match self.succeed(&handle, None).await {
+            Ok((successor, child)) => {
+                self.retire(handle, None);
+                Ok((successor, Some(child)))
+            }
+            Err(error) => {
+                let error = report(&error);
+                tracing::error!(error, "the proxy goes on with the program and settings it has");
+                Ok((handle, None))
+            }
+        }
+    }
+
+    /// Starts a process in the place of one whose protocol is not ours, if there is one.
+    async fn succeed_foreign(
+        &self,
+        foreign: &[u32],
+    ) -> Result<(ProxyHandle, Option<Child>), Error> {
+        for pid in foreign {
+            let start =
+                Start { take_over: Some(*pid), drain_ms: Some(FOREIGN_DRAIN), ..Start::default() };
+            match self.spec.start(start).await {
+                Ok((handle, child)) => return Ok((handle, Some(child))),
+                // One that retires itself has nothing to hand over.
+                Err(error) => tracing::warn!(pid, error = report(&error), "succeed a proxy"),
+            }
+        }
+        let (handle, child) = self.spec.start(Start::default()).await?;
+        Ok((handle, Some(child)))
+    }
+
+    async fn succeed(
+        &self,
+        handle: &ProxyHandle,
+        listeners: Option<Vec<ExtraListener>>,
+    ) -> Result<(ProxyHandle, Child), Error> {
+        let start = Start { take_over: Some(handle.pid()), listeners, ..Start::default() };
+        self.spec.start(start).await
+    }
+
+    fn retire(&self, handle: ProxyHandle, child: Option<Child>) {
+        self.retiring.add(&self.spec.run_dir, handle, child, self.grace());
+    }
+
+    /// For a process that must end before its time.
+    fn grace(&self) -> Duration {
+        self.spec.config.shutdown_timeout_ms.into()
+    }
+
     fn remember(&self, table: &RouteTable) {
         // The value is replaced as a whole, so a panic elsewhere cannot have broken it.
         let mut kept = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,6 +385,16 @@ impl Inner {
     fn table(&self) -> Option<RouteTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// For scripts and people.
+    fn write_listener_file(&self, handle: &ProxyHandle) {
+        let path = self.spec.run_dir.join(LISTENER_FILE_NAME);
+        let json = serde_json::to_vec(handle.listening()).map_err(io::Error::other);
+        let written = json.and_then(|json| atomic_file::write_volatile(&path, &json, 0o644));
+        if let Err(error) = written {
+            tracing::error!(%error, path = %path.display(), "write where the proxy listens");
+        }
+    }
 }
 
 /// The task that watches.
@@ -210,29 +403,32 @@ struct Life {
     current: watch::Sender<Option<ProxyHandle>>,
     /// The process, if we started it: ours to reap.
     child: Option<Child>,
+    upgrades: mpsc::Receiver<Upgrade>,
 }
 
 impl Life {
     async fn supervise(mut self, mut handle: ProxyHandle) {
         let ending = self.inner.ending.clone();
         loop {
-            tokio::select! {
-                // Both only wait. The end first: nothing is started after it.
+            let upgrade = tokio::select! {
+                // All of them only wait. The end first: nothing is started after it.
                 biased;
                 () = ending.cancelled() => break,
-                () = handle.closed() => {}
-            }
-            tracing::warn!(pid = handle.pid(), "proxy gone");
-            self.current.send_replace(None);
-            self.reap().await;
-            let started = tokio::select! {
+                () = handle.closed() => None,
+                Some(upgrade) = self.upgrades.recv() => Some(upgrade),
+            };
+            let next = async {
+                match upgrade {
+                    Some(upgrade) => self.upgrade(&handle, upgrade).await,
+                    None => self.replace_dead(&handle).await,
+                }
+            };
+            handle = tokio::select! {
                 // A start that is given up leaves a process that the next control plane adopts.
                 biased;
                 () = ending.cancelled() => break,
-                started = self.start_again() => started,
+                next = next => next,
             };
-            handle = started;
-            self.current.send_replace(Some(handle.clone()));
         }
         drop(handle);
         // Whoever ends the proxy waits for its socket; the process must be reaped all the same.
@@ -241,33 +437,63 @@ impl Life {
         }
     }
 
-    async fn reap(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        match timeout(END_TIMEOUT, child.wait()).await {
-            Ok(Ok(status)) => tracing::warn!(%status, "proxy ended"),
-            Ok(Err(error)) => tracing::warn!(%error, "wait for the proxy"),
-            // Without its socket it is of no use, and it holds the ports.
-            Err(_) => {
-                if let Err(error) = child.kill().await {
-                    tracing::error!(%error, "kill a proxy that does not end");
-                }
+    async fn replace_dead(&mut self, handle: &ProxyHandle) -> ProxyHandle {
+        tracing::warn!(pid = handle.pid(), "proxy gone");
+        self.current.send_replace(None);
+        generations::reap(self.child.take()).await;
+        places::remove_sockets(&self.inner.spec.run_dir, handle.pid());
+        self.start_again().await
+    }
+
+    /// Returns who takes clients from now on.
+    async fn upgrade(&mut self, handle: &ProxyHandle, upgrade: Upgrade) -> ProxyHandle {
+        let Upgrade { listeners, done } = upgrade;
+        let (next, result) = match self.inner.succeed(handle, listeners).await {
+            Ok((successor, child)) => {
+                self.inner.retire(handle.clone(), self.child.replace(child));
+                let upgraded = Upgraded { before: handle.pid(), pid: successor.pid() };
+                self.announce(&successor).await;
+                (successor, Ok(upgraded))
             }
-        }
+            Err(error) if self.has_retired(handle).await => {
+                // The successor died between its last words to it and its first to us.
+                self.inner.retire(handle.clone(), self.child.take());
+                self.current.send_replace(None);
+                (self.start_again().await, Err(error))
+            }
+            Err(error) => (handle.clone(), Err(error)),
+        };
+        // Whoever asked may have given up.
+        let _ = done.send(result);
+        next
+    }
+
+    async fn has_retired(&self, handle: &ProxyHandle) -> bool {
+        let now = ProxyHandle::connect_to(&self.inner.spec.run_dir, handle.pid()).await;
+        now.is_ok_and(|now| now.hello().retiring)
     }
 
     async fn start_again(&mut self) -> ProxyHandle {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            match start(&self.inner.spec).await {
+            let listeners = self.inner.table().map(|table| table.listeners);
+            match self.inner.spec.start(Start { listeners, ..Start::default() }).await {
                 Ok((handle, child)) => {
                     self.child = Some(child);
-                    self.send_table(&handle).await;
+                    self.announce(&handle).await;
                     return handle;
                 }
                 Err(error) => tracing::error!(error = report(&error), "start the proxy again"),
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
+    }
+
+    /// Gives a new process its routes and makes it the one that is asked.
+    async fn announce(&self, handle: &ProxyHandle) {
+        self.inner.write_listener_file(handle);
+        self.send_table(handle).await;
+        self.current.send_replace(Some(handle.clone()));
     }
 
     /// The new process has read the table from disk; this is for a disk that lost it.
@@ -281,66 +507,36 @@ impl Life {
     }
 }
 
-/// Starts a process and waits until it answers.
-async fn start(spec: &SupervisorSpec) -> Result<(ProxyHandle, Child), Error> {
-    let spawn_error = |source| Error::Spawn { program: spec.program.clone(), source };
-    let directory = spec.data_dir.join(LOG_DIRECTORY);
-    let mut log = open_log(&directory).map_err(spawn_error)?;
-    let log_start = log.seek(SeekFrom::End(0)).map_err(spawn_error)?;
-    let args = ProxyArgs {
-        run_dir: spec.run_dir.clone(),
-        data_dir: spec.data_dir.clone(),
-        config: spec.config.clone(),
-    };
-    // Not killed when dropped: the proxy outlives its control plane.
-    let mut child = Command::new(&spec.program)
-        .arg("proxy")
-        .args(args.to_arguments())
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log.try_clone().map_err(spawn_error)?)
-        .spawn()
-        .map_err(spawn_error)?;
-    let deadline = Instant::now() + START_TIMEOUT;
-    loop {
-        if let Some(status) = child.try_wait().map_err(spawn_error)? {
-            let log = log_tail(&mut log, log_start);
-            return Err(Error::EndedAtStart { status: status.to_string(), log });
-        }
-        match ProxyHandle::connect(&spec.run_dir).await {
-            Ok(handle) => {
-                tracing::info!(pid = handle.pid(), "proxy started");
-                return Ok((handle, child));
-            }
-            Err(Error::Connect { .. }) if Instant::now() < deadline => {}
-            Err(error) => {
-                let _ = child.start_kill();
-                return Err(error);
-            }
-        }
-        // There is no event for "a socket of this name listens now" that would be simpler.
-        tokio::time::sleep(START_POLL).await;
-    }
-}
+#[cfg(test)]
+mod tests {
+    use crate::domain::Scheme;
 
-fn open_log(directory: &Path) -> io::Result<File> {
-    std::fs::create_dir_all(directory)?;
-    let path = directory.join(LOG_NAME);
-    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MAX_LOG) {
-        std::fs::rename(&path, directory.join("proxy.log.1"))?;
-    }
-    OpenOptions::new().read(true).append(true).create(true).open(path)
-}
+    use super::*;
 
-/// The last that a process wrote from `start` on.
-fn log_tail(log: &mut File, start: u64) -> String {
-    let mut read = || {
-        let end = log.seek(SeekFrom::End(0))?;
-        log.seek(SeekFrom::Start(start.max(end.saturating_sub(LOG_TAIL))))?;
-        let mut tail = Vec::new();
-        log.take(LOG_TAIL).read_to_end(&mut tail)?;
-        io::Result::Ok(String::from_utf8_lossy(&tail).trim().to_owned())
-    };
-    read().unwrap_or_else(|error| format!("its log cannot be read: {error}"))
+    fn ports(ports: &[u16]) -> Vec<ExtraListener> {
+        ports.iter().map(|port| ExtraListener { port: *port, scheme: Scheme::Http }).collect()
+    }
+
+    #[test]
+    fn ports_are_new_lost_or_to_be_closed() {
+        let compare = |wanted: &[u16], bound: &[u16], before: Option<&[u16]>| {
+            let before = before.map(ports);
+            let found = Ports::compare(&ports(wanted), &ports(bound), before.as_deref());
+            (found.new.iter().map(|new| new.port).collect::<Vec<_>>(), found.differ)
+        };
+        assert_eq!(compare(&[1], &[1], Some(&[1])), (vec![], false));
+        assert_eq!(compare(&[1, 2], &[1], Some(&[1])), (vec![2], true));
+        assert_eq!(compare(&[1], &[1, 2], Some(&[1, 2])), (vec![], true));
+        // Lost before: left alone, until the ports change; tried once after a restart.
+        assert_eq!(compare(&[1, 2], &[1], Some(&[1, 2])), (vec![], false));
+        assert_eq!(compare(&[1, 2, 3], &[1], Some(&[1, 2])), (vec![3], true));
+        assert_eq!(compare(&[1, 2], &[1], None), (vec![], true));
+    }
+
+    #[test]
+    fn a_port_that_changes_its_scheme_is_ours_already() {
+        let https = [ExtraListener { port: 1, scheme: Scheme::Https }];
+        let found = Ports::compare(&https, &ports(&[1]), Some(&ports(&[1])));
+        assert_eq!(found, Ports { new: vec![], differ: true });
+    }
 }

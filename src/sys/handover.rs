@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt,
+    recvmsg, sendmsg, socketpair, sockopt::PeerCredentials,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -65,6 +65,14 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     }
     let length = message.bytes;
     Ok((buffer[..length].to_vec(), descriptors))
+}
+
+/// The user at the other end, as it was when the connection was made: SO_PEERCRED, unix(7).
+///
+/// # Errors
+/// Of the system call.
+pub fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(getsockopt(&socket, PeerCredentials)?.uid())
 }
 
 /// memfd_create(2): an unnamed file in memory, close-on-exec.

@@ -11,6 +11,7 @@ mod commands;
 mod container;
 mod deploy;
 mod docs;
+mod front;
 mod git;
 mod image;
 mod power;

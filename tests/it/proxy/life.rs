@@ -119,7 +119,7 @@ async fn sigterm_lets_requests_end_and_leaves_idle_clients() {
 async fn the_process_has_dropped_everything_it_does_not_need() {
     let world = World::start().await;
     let pid = world.handle().await.pid();
-    let socket = std::fs::metadata(world.spec.run_dir.join("proxy.sock")).unwrap();
+    let socket = std::fs::metadata(world.spec.run_dir.join(format!("proxy-{pid}.sock"))).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
     assert_eq!(proc_status(pid, "NoNewPrivs"), "1");
     assert_eq!(proc_status(pid, "CapEff"), "0000000000000000");

@@ -3,10 +3,13 @@
 mod admission;
 mod bodies;
 mod h2;
+mod h2_apps;
+mod h2_hostile;
 mod hops;
 mod life;
 mod pages;
 mod routing;
 mod switch;
 mod tls;
+mod upgrade;
 mod world;

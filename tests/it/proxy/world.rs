@@ -45,6 +45,7 @@ impl World {
             run_dir,
             data_dir,
             config,
+            log: staithe::proxy::LogSettings::default(),
         };
         let supervisor = Supervisor::ensure_running(spec.clone()).await.unwrap();
         let address = supervisor.listening().unwrap().listen[0];
@@ -75,6 +76,15 @@ impl World {
         world
     }
 
+    /// As when the control plane is started again, after `edit`.
+    pub(super) async fn restart(self, edit: impl FnOnce(&mut SupervisorSpec)) -> Self {
+        let Self { supervisor, mut spec, address, version, directory } = self;
+        drop(supervisor);
+        edit(&mut spec);
+        let supervisor = Supervisor::ensure_running(spec.clone()).await.unwrap();
+        Self { supervisor, spec, address, version, directory }
+    }
+
     pub(super) async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
@@ -97,17 +107,19 @@ impl World {
 }
 
 /// The directory of a proxy; a test that fails must not leave its process behind.
-pub(super) struct Directory(tempfile::TempDir);
+pub(super) struct Directory(pub(super) tempfile::TempDir);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let Ok(json) = std::fs::read(self.0.path().join("run/proxy.json")) else { return };
-        let file: staithe::proxy::ListenerFile = serde_json::from_slice(&json).unwrap();
-        // The process may be gone and its number another's.
-        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", file.pid));
-        if command.is_ok_and(|command| command.contains(self.0.path().to_str().unwrap())) {
-            let kill = ["-KILL", &file.pid.to_string()];
-            std::process::Command::new("kill").args(kill).status().unwrap();
+        for entry in std::fs::read_dir(self.0.path().join("run")).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let pid = name.strip_prefix("proxy-").and_then(|name| name.strip_suffix(".sock"));
+            let Some(pid) = pid else { continue };
+            // The process may be gone and its number another's.
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            if command.is_ok_and(|command| command.contains(self.0.path().to_str().unwrap())) {
+                std::process::Command::new("kill").args(["-KILL", pid]).status().unwrap();
+            }
         }
     }
 }
