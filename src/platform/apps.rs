@@ -169,11 +169,12 @@ impl Platform {
         for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
             self.discard_tree(directory).await;
         }
+        // Known, so that their files are removed below.
+        self.certificates_of(app.id)?;
         self.store.remove_app(app.id)?;
         self.remove_access_log(name);
-        self.forget_certificates(app.id);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
-        self.publish_routes().await
+        self.certificates_changed(app.id).await
     }
 
     /// Gives an app another name; its instances run on.

@@ -224,3 +224,51 @@ fn a_domain_given_to_an_app_or_routed_as_a_whole_is_known() {
     assert_eq!(["a", "b", "c"].map(|n| given(&blog, &format!("{n}.example"))), [true, true, false]);
     assert!(!given(&shop, "a.example"));
 }
+
+#[test]
+fn a_certificate_replaces_that_of_the_same_domain_and_goes_with_its_app() {
+    use crate::domain::{
+        AcmeProgress, AcmeSettings, CertificateFacts, CertificateSource, Hostname,
+    };
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let host = |name: &str| name.parse::<Hostname>().unwrap();
+    let certificate = |domain: Option<&str>, digit: &str| StoredCertificate {
+        source: CertificateSource::Acme,
+        domain: domain.map(host),
+        facts: CertificateFacts {
+            id: digit.repeat(64).parse().unwrap(),
+            subject: "CN=x".into(),
+            issuer: "CN=y".into(),
+            names: vec![host("x.test")],
+            not_before: Timestamp(1),
+            not_after: Timestamp(2),
+            key: "EC P-256".into(),
+            verified: true,
+        },
+        added_at: Timestamp(3),
+        server: None,
+    };
+    for (domain, digit) in [(None, "1"), (Some("x.test"), "2"), (Some("x.test"), "3")] {
+        store.set_certificate(app.id, &certificate(domain, digit)).unwrap();
+    }
+    let kept = [certificate(None, "1"), certificate(Some("x.test"), "3")];
+    assert_eq!(store.certificates(app.id).unwrap(), kept);
+    assert!(store.remove_certificate(app.id, None).unwrap());
+    assert!(!store.remove_certificate(app.id, None).unwrap());
+
+    let progress = AcmeProgress { failures: 3, ..AcmeProgress::default() };
+    for name in ["x.test", "y.test"] {
+        store.set_acme_progress(app.id, &host(name), &progress).unwrap();
+    }
+    store.forget_acme_progress(app.id, &[host("y.test")]).unwrap();
+    let left: Vec<_> = store.acme_progress(app.id).unwrap().into_iter().collect();
+    assert_eq!(left, [(host("y.test"), progress)]);
+    let settings = AcmeSettings { enabled: Some(true), ..AcmeSettings::default() };
+    store.set_acme_settings(app.id, &settings).unwrap();
+    assert_eq!(store.acme_settings(app.id).unwrap(), settings);
+
+    store.remove_app(app.id).unwrap();
+    assert_eq!(store.certificate_ids().unwrap(), []);
+    assert_eq!(store.acme_progress(app.id).unwrap().len(), 0);
+}

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod build;
+mod certificates;
 mod cli;
 mod commands;
 mod container;
