@@ -300,7 +300,7 @@ fn a_certificate_brings_https_urls_and_the_redirect() {
     let (http, https) = (staithe.http().port(), staithe.address("https").port());
     let urls = || staithe.cli(&["urls", "shop"]).succeeds().stdout.trim().to_owned();
     assert_eq!(urls(), format!("http://shop.test:{http}"));
-    staithe.cli(&["certs:generate", "shop"]).succeeds();
+    staithe.cli(&["certs:generate", "shop", "shop.test"]).succeeds();
     assert_eq!(urls(), format!("https://shop.test:{https}"));
     staithe
         .cli(&["ports:report", "shop", "--ports-map"])
