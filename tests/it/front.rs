@@ -2,11 +2,15 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::http::{exchange, get_from};
-use crate::support::{Repo, Staithe};
+use crate::support::{Repo, Staithe, eventually};
+
+/// For a line to reach its file.
+const WRITTEN: Duration = Duration::from_secs(20);
 
 /// The table that the proxy was told last.
 fn table(staithe: &Staithe) -> Value {
@@ -422,4 +426,38 @@ fn what_is_typed_is_what_the_web_sees() {
     staithe.cli_with_input(&["error-pages:set", "shop", "unavailable"], "<p>Closed").succeeds();
     staithe.cli(&["ps:stop", "shop"]).succeeds();
     send(browse).is(503, "<p>Closed");
+}
+
+#[test]
+fn owners_see_the_requests_of_their_app_and_operators_the_counters() {
+    let metrics = crate::support::staithe::free_address();
+    let listen = format!("api.metrics_listen=[\"{metrics}\"]");
+    let staithe = Staithe::start_with(false, &[&listen]);
+    staithe.cli(&["apps:create", "shop"]).succeeds();
+    staithe.get("shop", "/first").is(503, "");
+    staithe.get("shop", "/second").is(503, "");
+    // Counted and written just after the answers.
+    let logs = |arguments: &[&str]| staithe.cli(arguments).succeeds().stdout;
+    eventually(WRITTEN, "both requests are in the log", || {
+        let log = logs(&["proxy:logs", "shop"]);
+        if log.lines().count() == 2 { Ok(()) } else { Err(log) }
+    });
+    let line: Value =
+        serde_json::from_str(logs(&["proxy:logs", "shop", "-n", "1"]).trim()).unwrap();
+    assert_eq!((&line["target"], &line["error"]), (&json!("/second"), &json!("app-deploying")));
+    staithe.cli(&["proxy:logs", "nobody"]).fails_with(20).says("does not exist");
+
+    let counted = "staithe_requests_total{app=\"shop\",release=\"none\",protocol=\"http/1\",status=\"5xx\"} 2\n";
+    let text = logs(&["metrics"]);
+    assert!(text.contains(counted) && text.ends_with("# EOF\n"), "{text}");
+    let answer = get_from(metrics, "x", "/metrics").is(200, counted);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.header("content-type").as_deref(), Some(kind));
+    get_from(metrics, "x", "/api/v1/apps").is(404, "");
+
+    // The log goes with the app.
+    let log = staithe.data_dir().join("proxy/access/shop.log");
+    assert!(log.exists());
+    staithe.cli(&["--force", "apps:destroy", "shop"]).succeeds();
+    assert!(!log.exists());
 }
