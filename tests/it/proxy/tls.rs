@@ -355,7 +355,7 @@ async fn clients_that_offer_http_2_get_it() {
     assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (sender, connection) = h2::client::handshake(client.stream).await.unwrap();
     let task = spawn(connection);
-    for (host, status) in [("a.test", 200), ("b.test", 404), ("a.test", 200)] {
+    for (host, status) in [("a.test", 200), ("b.test", 421), ("a.test", 200)] {
         let request = http::Request::get(format!("https://{host}/")).body(()).unwrap();
         let mut sender = sender.clone().ready().await.unwrap();
         let (response, _) = sender.send_request(request, true).unwrap();
