@@ -34,9 +34,11 @@ pub struct Config {
     pub connect_timeout_ms: Millis,
     /// From the end of the request to the head of the app's answer. Default 60 s.
     pub response_head_timeout_ms: Millis,
-    /// The longest pause inside a body, in either direction. Default 60 s.
+    /// The longest pause inside the body of a request, and of an answer that has announced its
+    /// length. Default 60 s.
     pub body_idle_timeout_ms: Millis,
-    /// The longest silence on an upgraded connection (WebSocket). Default 1 h.
+    /// The longest silence on an upgraded connection (WebSocket), and inside an answer without a
+    /// length (server-sent events). Default 1 h.
     pub tunnel_idle_timeout_ms: Millis,
     /// How long an idle connection to an instance is kept. Default 30 s.
     pub upstream_idle_timeout_ms: Millis,

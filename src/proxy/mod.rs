@@ -42,6 +42,7 @@ mod path;
 mod record;
 mod router;
 mod settings;
+mod splice;
 mod stream;
 mod timer;
 mod tls;

@@ -284,7 +284,7 @@ impl Passage<'_> {
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        relay.note(&end, connected.reused, (core, &open.upstream));
+        relay.note(&end, connected.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: true };
@@ -348,7 +348,7 @@ impl Passage<'_> {
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
-        relay.note(&end, place.reused, (core, &open.upstream));
+        relay.note(&end, place.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: end.is_closed() };
