@@ -172,6 +172,7 @@ impl Platform {
         // Known, so that their files are removed below.
         self.certificates_of(app.id)?;
         self.store.remove_app(app.id)?;
+        self.remove_access_log(name);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
         self.certificates_changed(app.id).await
     }
