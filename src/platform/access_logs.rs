@@ -68,6 +68,27 @@ impl Platform {
         Ok(rx)
     }
 
+    /// Gives the access log of an app that was renamed its new name; the proxy goes on writing to the
+    /// file it has open, and finds it again under the new name.
+    pub(super) fn rename_access_log(&self, from: &AppName, to: &AppName) {
+        let reader = Reader::new(self.proxy_directory(), from);
+        let rename = || {
+            let directory = reader.open_directory()?;
+            for old in reader.names(&directory)? {
+                let number = old.to_str().map_or("", |old| &old[reader.name.len()..]);
+                let new = CString::new(format!("{to}.log{number}"))?;
+                sys::fs::rename_at((directory.as_fd(), &old), (directory.as_fd(), &new))?;
+            }
+            io::Result::Ok(())
+        };
+        match rename() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(app = %from, %error, "rename an access log");
+            }
+            _ => {}
+        }
+    }
+
     /// Removes the access log of an app that is gone; what is in its place is left alone.
     pub(super) fn remove_access_log(&self, name: &AppName) {
         let reader = Reader::new(self.proxy_directory(), name);

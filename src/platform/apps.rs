@@ -192,6 +192,7 @@ impl Platform {
             self.store.rename_app(app.id, from)?;
             return Err(error.into());
         }
+        self.rename_access_log(from, to);
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         self.publish_routes().await?;
         self.find_app(to)

@@ -455,9 +455,11 @@ fn owners_see_the_requests_of_their_app_and_operators_the_counters() {
     assert_eq!(answer.header("content-type").as_deref(), Some(kind));
     get_from(metrics, "x", "/api/v1/apps").is(404, "");
 
-    // The log goes with the app.
-    let log = staithe.data_dir().join("proxy/access/shop.log");
-    assert!(log.exists());
-    staithe.cli(&["--force", "apps:destroy", "shop"]).succeeds();
+    // The log goes with the app, by another name too.
+    let log = staithe.data_dir().join("proxy/access/store.log");
+    staithe.cli(&["apps:rename", "shop", "store"]).succeeds();
+    assert_eq!(logs(&["proxy:logs", "store"]).lines().count(), 2);
+    assert!(!log.with_file_name("shop.log").exists());
+    staithe.cli(&["--force", "apps:destroy", "store"]).succeeds();
     assert!(!log.exists());
 }

@@ -30,7 +30,7 @@ use crate::proxy::core::{Core, Lease};
 use crate::proxy::http::request::{Method, Refusal, Request, Wants};
 use crate::proxy::http::response::Asked;
 use crate::proxy::page::{Page, Reader, Rendered};
-use crate::proxy::record::{self, CLIENT_LEFT, Outcome, Protocol, Seen};
+use crate::proxy::record::{self, CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome, Protocol, Seen};
 use crate::proxy::router::Target;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::{Connected, OpenRequest, Reuse};
@@ -377,7 +377,7 @@ impl Passage<'_> {
         let Some((page, detail)) = relay.page(end) else {
             self.session.meter.spend_reset();
             let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
-            let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };
+            let left = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..known };
             self.record(Some(target), &left);
             return;
         };
