@@ -46,6 +46,7 @@ mod core;
 mod exchange;
 mod tunnel;
 
+mod confine;
 mod handover;
 mod listen;
 mod places;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +18,11 @@ use crate::support::report;
 use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
+use super::confine;
 use super::core::{Core, CoreCommand, Shared};
 use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
-use super::places::{self, Doors};
+use super::places::{self, Directories, Doors};
 use super::router::Router;
 use super::routes_file::RoutesFile;
 use super::seam::{Identity, Seam};
@@ -50,8 +52,8 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     let cores = core_count(config);
     let run_dir = places::absolute(&args.run_dir)?;
     let directories = places::make_directories(&args.data_dir, config.user)?;
-    let own = directories.own;
-    let table = RoutesFile::in_directory(&own).load_or_empty();
+    let own = &directories.own;
+    let table = RoutesFile::in_directory(&own.path).load_or_empty();
 
     let predecessor = start.take_over.map(|pid| Predecessor::connect(&run_dir, pid)).transpose()?;
     let received = predecessor.as_ref().map_or(Ok(Vec::new()), Predecessor::sockets)?;
@@ -61,9 +63,11 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     // Before the privileges are gone: the run directory is not ours. The control plane may connect
     // from now on; it is served in a moment.
     let doors = Doors::bind(&run_dir)?;
-    let certificates = CertificateFiles::open(&directories.certificates);
-    std::env::set_current_dir(&own).map_err(|source| Error::Prepare { path: own, source })?;
+    let certificates = CertificateFiles::open(&directories.certificates.path);
+    std::env::set_current_dir(&own.path)
+        .map_err(|source| Error::Prepare { path: own.path.clone(), source })?;
     become_user(config.user)?;
+    confine(&directories).map_err(|source| Error::Start { what: "the confinement", source })?;
 
     // All that strangers can reach starts here.
     let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
@@ -78,7 +82,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         bad_request: AtomicU64::new(0),
         log_dropped: Arc::default(),
         retiring: false.into(),
-        pages: directories.pages,
+        pages: directories.pages.descriptor,
     });
     let fingerprint = start.fingerprint.clone();
     let drain = start.drain_ms.unwrap_or(config.upgrade_drain_timeout_ms);
@@ -229,6 +233,14 @@ fn become_user(user: User) -> Result<(), Error> {
     };
     let User { uid, gid } = user;
     become_user().map_err(|source| Error::BecomeUser { uid, gid, source })
+}
+
+/// After the privileges are gone, which the rules need; before there are threads, which inherit them.
+fn confine(directories: &Directories) -> io::Result<()> {
+    let readable = [&directories.certificates, &directories.pages];
+    let readable = readable.map(|directory| directory.descriptor.as_fd());
+    confine::confine_files(directories.own.descriptor.as_fd(), &readable)?;
+    confine::confine_calls()
 }
 
 /// The cores while they run.

@@ -52,7 +52,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("russh", &["ssh"]),
     ("rtnetlink", &["network"]),
-    ("seccompiler", &["container"]),
+    ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
     ("oci_spec", &["image", "container"]),
