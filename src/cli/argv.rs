@@ -10,16 +10,22 @@ use super::command::entries;
 use super::exit::Failure;
 
 /// The verb of a noun that stands alone.
-const DEFAULT_VERBS: [(&str, &str); 11] = [
+const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("apps", "list"),
     ("builds", "list"),
     ("checks", "report"),
     ("config", "show"),
     ("domains", "report"),
+    ("error-pages", "report"),
     ("events", "list"),
+    ("maintenance", "report"),
+    ("nginx", "report"),
+    ("ports", "report"),
+    ("proxy", "report"),
     ("ps", "report"),
     ("releases", "list"),
     ("resource", "report"),
+    ("routes", "list"),
     ("ssh-keys", "list"),
     ("stack", "list"),
 ];

@@ -5,8 +5,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, checks, config, domains, events, git, help, logs, ps, releases, resource, run,
-    ssh_keys, stack, system,
+    apps, builds, checks, config, domains, events, git, help, logs, pages, ports, proxy, ps,
+    releases, resource, routes, run, ssh_keys, stack, system,
 };
 
 /// A git-push platform in one program.
@@ -62,6 +62,24 @@ pub(super) enum Noun {
     /// Domains
     #[command(subcommand)]
     Domains(domains::Verb),
+    /// Proxy: how requests are treated on their way to an app
+    #[command(subcommand)]
+    Proxy(proxy::Verb),
+    /// As `proxy`, for Dokku's sake
+    #[command(subcommand, hide = true)]
+    Nginx(proxy::NginxVerb),
+    /// Ports: which of the machine's lead to which of an app's
+    #[command(subcommand)]
+    Ports(ports::Verb),
+    /// Routes: paths of domains that lead to other apps or process types
+    #[command(subcommand)]
+    Routes(routes::Verb),
+    /// Maintenance mode
+    #[command(subcommand)]
+    Maintenance(pages::Maintenance),
+    /// Pages of an app's own in place of Staithe's
+    #[command(subcommand)]
+    ErrorPages(pages::ErrorPages),
     /// Shows an app's first URL
     Url(apps::Urls),
     /// Shows all URLs of an app
@@ -108,6 +126,12 @@ impl Noun {
             Self::Run(run) => run.run(context).await,
             Self::Enter(enter) => enter.run(context).await,
             Self::Domains(verb) => verb.run(context).await,
+            Self::Proxy(verb) => verb.run(context).await,
+            Self::Nginx(verb) => verb.run(context).await,
+            Self::Ports(verb) => verb.run(context).await,
+            Self::Routes(verb) => verb.run(context).await,
+            Self::Maintenance(verb) => verb.run(context).await,
+            Self::ErrorPages(verb) => verb.run(context).await,
             Self::Url(urls) => urls.first(context).await,
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,

@@ -42,7 +42,10 @@ fn overview(tree: &Command) -> String {
          `apps:create shop` can be written `apps create shop`, and `--app shop apps:create`.\n\
          `staithe help <command>` tells more about one.\n",
     );
-    let groups: Vec<_> = tree.get_subcommands().filter(|noun| noun.has_subcommands()).collect();
+    let groups: Vec<_> = tree
+        .get_subcommands()
+        .filter(|noun| noun.has_subcommands() && !noun.is_hide_set())
+        .collect();
     for noun in groups {
         let _ = write!(text, "\n{}\n{}", about_text(noun), listing(&entries(noun)));
     }

@@ -181,7 +181,12 @@ impl Report {
     pub(super) fn render(&self) -> String {
         let mut text = format!("=====> {}", self.title);
         for (label, value) in &self.rows {
-            let line = format!("\n       {:<LABEL_WIDTH$}{value}", format!("{label}:"));
+            // A label that fills its column is still told from its value.
+            let line = format!(
+                "\n       {:<width$} {value}",
+                format!("{label}:"),
+                width = LABEL_WIDTH - 1
+            );
             text.push_str(line.trim_end_matches(' '));
         }
         text

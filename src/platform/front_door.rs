@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::domain::{
     FrontSettings, Hostname, PathPrefix, PathRoute, PortMapping, ProcessType, ProxySettings,
-    Scheme, UpstreamProtocol,
+    RouteAddress, Scheme, UpstreamProtocol,
 };
 use crate::proxy::{Binding, CustomPage, Hsts, ListenerName, RouteSettings};
 
@@ -161,11 +161,27 @@ impl FrontDoor {
             true => standard(scheme),
             false => Some(mapping.host),
         };
-        let suffix = match (scheme, port) {
-            (_, None) | (Scheme::Http, Some(80)) | (Scheme::Https, Some(443)) => String::new(),
-            (_, Some(port)) => format!(":{port}"),
-        };
-        Some(format!("{}://{domain}{suffix}", scheme.as_str()))
+        Some(format!("{}://{domain}{}", scheme.as_str(), port_suffix(scheme, port)))
+    }
+}
+
+/// Where a route answers; see [`FrontDoor::url`].
+pub(super) fn route_url(
+    route: &PathRoute,
+    certificate: bool,
+    standard: impl Fn(Scheme) -> Option<u16>,
+) -> String {
+    let scheme = if certificate { Scheme::Https } else { Scheme::Http };
+    let RouteAddress { domain, path } = &route.address;
+    let path = if path.is_root() { "" } else { path.as_str() };
+    format!("{}://{domain}{}{path}", scheme.as_str(), port_suffix(scheme, standard(scheme)))
+}
+
+/// What a URL says of a port: nothing if it is the scheme's own.
+fn port_suffix(scheme: Scheme, port: Option<u16>) -> String {
+    match (scheme, port) {
+        (_, None) | (Scheme::Http, Some(80)) | (Scheme::Https, Some(443)) => String::new(),
+        (_, Some(port)) => format!(":{port}"),
     }
 }
 

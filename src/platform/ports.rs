@@ -116,7 +116,7 @@ impl Platform {
             return Err(Error::new(Kind::Conflict, message).hint("choose another host port"));
         }
         let config = self.proxy.config();
-        let standard = [(80, &config.http_listen)];
+        let standard = [(80, &config.http_listen), (443, &config.https_listen)];
         let is_listener = |addresses: &[SocketAddr]| addresses.iter().any(|a| a.port() == port);
         match standard.into_iter().find(|(_, addresses)| is_listener(addresses)) {
             None => Ok(()),

@@ -1,11 +1,11 @@
 //! The proxy's route table, made from desired state and the instances that are ready.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use tokio::sync::Mutex;
 
-use super::front_door::{FrontDoor, Target, addresses, listener};
+use super::front_door::{FrontDoor, Target, addresses, listener, route_url};
 use super::instances::Instance;
 use super::{InstanceStatus, Platform, Result, front, launch};
 use crate::domain::{
@@ -49,13 +49,14 @@ impl Platform {
         }
         let mut table =
             RouteTable { version, challenges: self.challenges(), ..RouteTable::default() };
+        let owners = Owners::of(&doors);
         let mut taken = Taken::new();
         for (app, door) in doors.iter().filter(|(_, door)| !door.front.disabled) {
             table.listeners.extend(extra_listeners(door));
             for (target, bindings) in door.targets() {
                 let mut bindings = untaken(&mut taken, app, bindings);
                 for binding in &mut bindings {
-                    let owner = owner(&doors, &binding.domain).unwrap_or(app);
+                    let owner = owners.find(&binding.domain).unwrap_or(app);
                     binding.certificate = self.certificate_for(owner, &binding.domain)?;
                 }
                 if bindings.is_empty() {
@@ -204,9 +205,13 @@ impl Platform {
             return Ok(Vec::new());
         }
         let listening = self.proxy.listening().ok();
-        let standard = |scheme: Scheme| match scheme {
-            Scheme::Http => listening.as_ref()?.listen.first().map(SocketAddr::port),
-            Scheme::Https => None,
+        let standard = |scheme: Scheme| {
+            let listening = listening.as_ref()?;
+            let addresses = match scheme {
+                Scheme::Http => &listening.listen,
+                Scheme::Https => &listening.https,
+            };
+            addresses.first().map(SocketAddr::port)
         };
         let mut urls = Vec::new();
         for domain in &door.domains {
@@ -215,6 +220,16 @@ impl Platform {
             }
             let certificate = self.certificate_for(app, domain)?.is_some();
             urls.extend(door.url(domain, certificate, standard));
+        }
+        for route in &door.paths {
+            let domain = &route.address.domain;
+            if domain.as_str().starts_with(['*', '_']) {
+                continue;
+            }
+            let owner = self.owner_of(domain)?;
+            let owner = owner.as_ref().unwrap_or(app);
+            let certificate = self.certificate_for(owner, domain)?.is_some();
+            urls.push(route_url(route, certificate, standard));
         }
         Ok(urls)
     }
@@ -228,25 +243,32 @@ fn extra_listeners(door: &FrontDoor) -> impl Iterator<Item = ExtraListener> + '_
     })
 }
 
-/// The app that has the domain, or the closest wildcard above it.
-fn owner<'a>(doors: &'a [(App, FrontDoor)], domain: &Hostname) -> Option<&'a App> {
-    let has = |name: &str| {
-        let owns = |(_, door): &&(App, FrontDoor)| {
-            door.domains.iter().any(|domain| domain.as_str() == name)
+/// Which app has which domain.
+struct Owners<'a>(HashMap<&'a str, &'a App>);
+
+impl<'a> Owners<'a> {
+    fn of(doors: &'a [(App, FrontDoor)]) -> Self {
+        let domains = |(app, door): &'a (App, FrontDoor)| {
+            door.domains.iter().map(move |domain| (domain.as_str(), app))
         };
-        doors.iter().find(owns).map(|(app, _)| app)
-    };
-    let mut rest = domain.as_str();
-    if let Some(app) = has(rest) {
-        return Some(app);
+        // Of two apps with one domain the first is led to.
+        Self(doors.iter().rev().flat_map(domains).collect())
     }
-    while let Some((_, parent)) = rest.split_once('.') {
-        if let Some(app) = has(&format!("*.{parent}")) {
+
+    /// The app that has the domain, or the closest wildcard above it.
+    fn find(&self, domain: &Hostname) -> Option<&'a App> {
+        let mut rest = domain.as_str();
+        if let Some(app) = self.0.get(rest) {
             return Some(app);
         }
-        rest = parent;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(app) = self.0.get(format!("*.{parent}").as_str()) {
+                return Some(app);
+            }
+            rest = parent;
+        }
+        None
     }
-    None
 }
 
 /// Leaves away what leads elsewhere already: a table that contradicts itself is refused as a whole,

@@ -18,8 +18,7 @@ pub(super) struct Clock {
 impl Clock {
     /// Milliseconds of Unix time.
     pub(super) fn now_ms(&self) -> i64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
         self.advance(now.div_euclid(1000));
         now
     }
@@ -46,6 +45,12 @@ impl Clock {
         self.advance(now_ms.div_euclid(1000));
         format!("{}.{:03}Z", self.prefix.borrow(), now_ms.rem_euclid(1000))
     }
+}
+
+/// Milliseconds of Unix time.
+pub(super) fn unix_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Makes request ids: the shape of a random UUID, unique over cores and restarts. They are names,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use super::buffer::{Buffer, write_all};
 use super::client::Client;
 use super::core::{Core, Registration};
 use super::exchange;
+use super::h2;
 use super::http::Version;
 use super::http::request::{self, Forwarding, Method, Refusal, Request, Wants, push_decimal};
 use super::http::scan::HeadScan;
@@ -37,6 +39,8 @@ pub(super) enum Next {
     Close,
     /// It ends, though the client may still be sending.
     Linger,
+    /// With everything anew: the client speaks HTTP/2 (RFC 9113 §3.3).
+    Http2,
     /// It ends visibly broken: the end of the connection would look like the end of the answer.
     Reset,
 }
@@ -79,18 +83,28 @@ pub(super) async fn serve(core: Rc<Core>, stream: TcpStream, client: Client) {
 async fn serve_https(core: Rc<Core>, stream: TcpStream, client: Client) {
     let deadline = core.shared.config.request_head_timeout_ms.into();
     match Box::pin(tls::accept(&core.shared.tls, stream, deadline)).await {
-        Accepted::Secured { stream, session, http2: _ } => {
-            let client = client.secured(session);
-            serve_http1(&core, Stream::Tls(stream), &client).await;
+        Accepted::Secured { stream, session, http2 } => {
+            let (stream, client) = (Stream::Tls(stream), client.secured(session));
+            match http2 {
+                true => Box::pin(h2::serve(core, stream, Bytes::new(), client)).await,
+                false => serve_http1(&core, stream, &client).await,
+            }
         }
         Accepted::PlainHttp(stream) => refuse_plain(&core, Stream::Plain(stream), &client).await,
         Accepted::Ended => {}
     }
 }
 
-async fn serve_http1(core: &Core, mut stream: Stream, client: &Client) {
+async fn serve_http1(core: &Rc<Core>, mut stream: Stream, client: &Client) {
     let timer = Timer::new(core.shared.config.request_head_timeout_ms.into());
-    let next = Connection::new(core, &mut stream, &timer, client).run().await;
+    let mut connection = Connection::new(core, &mut stream, &timer, client);
+    let next = connection.run().await;
+    if next == Next::Http2 {
+        let early = Bytes::copy_from_slice(connection.buffer.data());
+        drop(connection);
+        return Box::pin(h2::serve(Rc::clone(core), stream, early, client.clone())).await;
+    }
+    drop(connection);
     finish(stream, next).await;
 }
 
@@ -107,6 +121,8 @@ async fn finish(mut stream: Stream, next: Next) {
         // So that the end can be told from a cut (RFC 8446 §6.1).
         Next::Request | Next::Close => stream.close_now().await,
         Next::Linger => Box::pin(linger(stream)).await,
+        // Goes on elsewhere.
+        Next::Http2 => {}
         Next::Reset => {
             // Only affects how the close looks; the connection ends in any case.
             let _ = socket2::SockRef::from(&*stream.tcp()).set_linger(Some(Duration::ZERO));
@@ -135,12 +151,19 @@ impl<'s> Connection<'s> {
 
 impl Connection<'_> {
     async fn run(&mut self) -> Next {
+        let mut is_first = true;
         loop {
             let head_length = match self.next_head().await {
                 Ok(Some(head_length)) => head_length,
                 Ok(None) => return Next::Close,
                 Err(page) => return Box::pin(self.refuse(page)).await,
             };
+            // Over TLS the handshake decides about the protocol (RFC 9113 §3.2).
+            let may_begin =
+                std::mem::replace(&mut is_first, false) && self.client.session.is_none();
+            if may_begin && h2::is_preface(self.buffer.data()) {
+                return Next::Http2;
+            }
             match Box::pin(self.serve_request(head_length)).await {
                 Next::Request => {}
                 next => return next,
@@ -208,7 +231,8 @@ impl Connection<'_> {
         let started = Instant::now();
         let started_ms = self.core.clock.now_ms();
         let mut head = self.core.take_scratch();
-        let next = match self.admit(head_length, started_ms, &mut head) {
+        let read = &self.buffer.data()[..head_length];
+        let next = match admit(self.core, self.client, read, started_ms, &mut head) {
             Ok((request, admission)) => {
                 self.buffer.consume(head_length);
                 let passage = Passage {
@@ -231,45 +255,6 @@ impl Connection<'_> {
         };
         self.core.give_scratch(head);
         next
-    }
-
-    /// Reads the head, decides about the request and writes the head for the app.
-    fn admit(
-        &self,
-        head_length: usize,
-        start_ms: i64,
-        out: &mut Vec<u8>,
-    ) -> Result<(Request, Admission), Refusal> {
-        let mut storage = request::storage();
-        let parsed = request::read(&self.buffer.data()[..head_length], &mut storage)?;
-        let arrival = Arrival {
-            peer: self.client.address,
-            peer_text: self.client.text(),
-            listener: self.client.listener.name,
-            port: self.client.listener.address.port(),
-            scheme: self.client.listener.scheme,
-        };
-        let asked = admission::Asked {
-            method: parsed.method(),
-            host: parsed.host(),
-            authority: parsed.authority(),
-            target: parsed.target(),
-            head_length,
-            content_length: parsed.content_length(),
-            claims: parsed.claims(),
-        };
-        let admission = match self.client.may_ask_for(asked.host.as_str(), &self.core.shared.tls) {
-            true => admission::admit(self.core, &arrival, &asked),
-            false => Admission::misdirected(),
-        };
-        let id = self.core.ids.next();
-        let forwarding = Forwarding {
-            request_id: std::str::from_utf8(&id).unwrap_or_default(),
-            start_ms,
-            ..admission.forwarding(&arrival, &asked)
-        };
-        let request = parsed.write(&forwarding, out);
-        Ok((request, admission))
     }
 
     /// Answers bytes that are not a request, and gives up on the connection: where the next request
@@ -306,7 +291,7 @@ impl Connection<'_> {
             wants,
             request_id,
             target,
-            scheme: self.client.listener.scheme,
+            scheme: passage.admission.scheme,
         });
         let keep = request.keep_alive && body_read == BodyRead::Whole && !self.core.draining.get();
         let next = if keep { Next::Request } else { Next::Linger };
@@ -350,11 +335,59 @@ impl Connection<'_> {
 }
 
 impl Passage<'_> {
+    /// How the client came.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.admission.scheme
+    }
+
     /// The request's name.
     pub(super) fn id(&self) -> &str {
         // Checked to be ASCII when it was read, or made by us.
         std::str::from_utf8(&self.head[self.request.id.clone()]).unwrap_or_default()
     }
+}
+
+/// Reads the head, decides about the request and writes the head for the app.
+///
+/// # Errors
+/// The refusal of what is no request.
+pub(super) fn admit(
+    core: &Core,
+    client: &Client,
+    head: &[u8],
+    start_ms: i64,
+    out: &mut Vec<u8>,
+) -> Result<(Request, Admission), Refusal> {
+    let mut storage = request::storage();
+    let parsed = request::read(head, &mut storage)?;
+    let arrival = Arrival {
+        peer: client.address,
+        peer_text: client.text(),
+        listener: client.listener.name,
+        port: client.listener.address.port(),
+        scheme: client.listener.scheme,
+    };
+    let asked = admission::Asked {
+        method: parsed.method(),
+        host: parsed.host(),
+        authority: parsed.authority(),
+        target: parsed.target(),
+        head_length: head.len(),
+        content_length: parsed.content_length(),
+        claims: parsed.claims(),
+    };
+    let admission = match client.may_ask_for(asked.host.as_str(), &core.shared.tls) {
+        true => admission::admit(core, &arrival, &asked),
+        false => Admission::misdirected(),
+    };
+    let id = core.ids.next();
+    let forwarding = Forwarding {
+        request_id: std::str::from_utf8(&id).unwrap_or_default(),
+        start_ms,
+        ..admission.forwarding(&arrival, &asked)
+    };
+    let request = parsed.write(&forwarding, out);
+    Ok((request, admission))
 }
 
 /// Whether a request's body is out of the way of the next request.

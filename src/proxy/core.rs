@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +17,14 @@ use tokio::time::Instant;
 
 use super::access_log::AccessLog;
 use super::client::Client;
-use super::clock::{Clock, RequestIds};
+use super::clock::{Clock, RequestIds, unix_ms};
+use super::h2::Origins;
 use super::listen::Listener;
 use super::page::Page;
+use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
 use super::tls::Tls;
-use super::upstream::{OpenRequest, Pool};
+use super::upstream::{OpenRequest, Pool, Upstream};
 use super::{Config, connection};
 
 /// How long accepting rests when there are no file descriptors left.
@@ -38,6 +39,10 @@ const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) routes: ArcSwap<Router>,
+    /// Pages of apps' own.
+    pub(super) pages: PageFiles,
+    /// Where redirects to HTTPS go; `None` if it is not spoken.
+    pub(super) https_port: Option<u16>,
     /// How many cores there are.
     pub(super) cores: usize,
     /// Client connections that one core takes at once.
@@ -45,11 +50,11 @@ pub(super) struct Shared {
     pub(super) connections: AtomicU64,
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
+    /// Instances left alone for their failures.
+    pub(super) ejections: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,
     /// A successor has taken over: what is kept on disk is its own affair now.
     pub(super) retiring: AtomicBool,
-    /// Pages of apps' own, `<id>.html`; read through it, as the process has no right to its parents.
-    pub(super) pages: OwnedFd,
     pub(super) tls: Tls,
 }
 
@@ -73,6 +78,8 @@ pub(super) struct Core {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
+    /// Connections to instances that speak HTTP/2.
+    pub(super) origins: Origins,
     pub(super) clock: Clock,
     pub(super) ids: RequestIds,
     pub(super) log: AccessLog,
@@ -117,6 +124,7 @@ impl Core {
         Self {
             index,
             pool: Pool::new(&shared.config),
+            origins: Origins::new(&shared.config),
             shared,
             clock: Clock::default(),
             ids: RequestIds::new(),
@@ -147,6 +155,14 @@ impl Core {
         match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
             Some(open) => Lease::Open { target, open },
             None => Lease::Exhausted,
+        }
+    }
+
+    /// Notes that `upstream` took no connection, or hung up without an answer.
+    pub(super) fn note_failure(&self, upstream: &Upstream) {
+        if upstream.health.failed(unix_ms()) {
+            self.shared.ejections.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(address = %upstream.address, "leave an instance alone that keeps failing");
         }
     }
 
@@ -262,6 +278,7 @@ async fn obey(core: &Core, commands: &mut mpsc::Receiver<CoreCommand>) -> Option
             Some(CoreCommand::Switched(done)) => {
                 let router = core.shared.routes.load_full();
                 core.pool.retain(|address| router.upstreams.contains_key(&address));
+                core.origins.retain(|address| router.upstreams.contains_key(&address));
                 // The control thread may have given up waiting.
                 let _ = done.send(());
             }

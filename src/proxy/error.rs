@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::Hostname;
-
 /// An operation of the proxy, or of its control, that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,14 +64,14 @@ pub enum Error {
     /// A core ended by itself; the process cannot go on without its listeners.
     #[error("a core of the proxy ended")]
     CoreEnded,
-    /// Two apps claim one domain.
+    /// Two routes claim one domain and path.
     #[error("domain `{domain}` is routed to both `{first}` and `{second}`")]
     DuplicateDomain {
-        /// The domain.
-        domain: Hostname,
-        /// The app that has it.
+        /// The domain and the path below it.
+        domain: String,
+        /// The app, or process of it, that has it.
         first: String,
-        /// The app that wants it as well.
+        /// The one that wants it as well.
         second: String,
     },
     /// A table older than the one in force was offered.

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::Instant;
 
-use super::Config;
+use crate::domain::UpstreamProtocol;
+
 use super::admission::Answer;
 use super::attempts::{Failure, MAX_ATTEMPTS, MAX_INTERIM};
 use super::buffer::{Buffer, write_all};
 use super::connection::{BodyRead, Connection, Next, Passage};
 use super::core::{Core, Lease};
+use super::h2;
 use super::http::Version;
 use super::http::body::{BadBody, BodyReader, Envelope, Framing};
 use super::http::request::Request;
@@ -23,10 +26,12 @@ use super::http::scan::HeadScan;
 use super::page::Page;
 use super::record::{CLIENT_LEFT, Outcome};
 use super::router::Target;
+use super::settings::Settings;
 use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
+use crate::domain::Scheme;
 
 /// Forwards a request that was admitted to `admitted`, answers it, and records how that went.
 pub(super) async fn forward(
@@ -34,6 +39,9 @@ pub(super) async fn forward(
     passage: &Passage<'_>,
     admitted: &Arc<Target>,
 ) -> Next {
+    if admitted.settings.upstream_protocol == UpstreamProtocol::H2c {
+        return Box::pin(h2::forward(connection, passage, admitted)).await;
+    }
     let request = passage.request;
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut reuse = if request.replayable() { Reuse::Freely } else { Reuse::Cautiously };
@@ -53,6 +61,7 @@ pub(super) async fn forward(
         let address = open.upstream.address;
         match connection.core.pool.connect(address, reuse).await {
             Err(error) => {
+                connection.core.note_failure(&open.upstream);
                 tried.push(address);
                 failure = Some(Failure::connect(target, address, &error));
             }
@@ -73,7 +82,7 @@ pub(super) async fn forward(
 }
 
 /// Answers with what the last attempt met.
-async fn answer_failure(
+pub(super) async fn answer_failure(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
     failure: &Failure,
@@ -120,7 +129,12 @@ struct Progress {
     until_close: Cell<bool>,
     /// The request side waits for the client.
     client_awaited: Cell<bool>,
+    /// Body to the client.
     bytes: Cell<u64>,
+    /// Body from the client.
+    received: Cell<u64>,
+    /// When the head of the answer was there; only for the log.
+    answered_at: Cell<Option<Instant>>,
 }
 
 /// What ended an exchange.
@@ -157,6 +171,8 @@ enum SendEnd {
     /// The client's connection ended.
     ClientGone,
     BadBody(BadBody),
+    /// The body is longer than the app's owner allows.
+    TooLarge,
 }
 
 /// Sends the request on `connected` and passes the answer on.
@@ -171,11 +187,18 @@ async fn attempt(
     let (mut up_reader, mut up_writer) = connected.stream.split();
     let end = {
         let Connection { core, reader, writer, buffer, timer, .. } = connection;
-        let config = &core.shared.config;
-        let request = passage.request;
-        let send =
-            SendSide { reader, buffer, writer: &mut up_writer, progress: &progress, timer, config };
+        let (request, settings) = (passage.request, &target.settings);
+        let send = SendSide {
+            reader,
+            buffer,
+            writer: &mut up_writer,
+            progress: &progress,
+            timer,
+            settings,
+        };
         let receive = ReceiveSide {
+            settings,
+            secure: passage.scheme() == Scheme::Https,
             reader: &mut up_reader,
             writer,
             progress: &progress,
@@ -185,6 +208,14 @@ async fn attempt(
         };
         race(send.run(passage.head, request.framing), receive.run(), timer).await
     };
+    match &end {
+        End::Received(Ok(_)) => open.upstream.health.succeeded(),
+        // The end of a connection that was idle is no failure.
+        End::Received(Err(ReceiveError::Closed)) if !connected.reused => {
+            connection.core.note_failure(&open.upstream);
+        }
+        _ => {}
+    }
     let ended = Ended { passage, target, upstream: open.upstream.address, progress: &progress };
     match end {
         End::Received(Err(ReceiveError::Closed)) if ended.may_retry(connected.reused) => {
@@ -193,8 +224,9 @@ async fn attempt(
         End::Received(Ok(received)) if received.response.status == 101 => {
             let sides =
                 tunnel::Upstream { reader: up_reader, writer: up_writer, rest: received.rest };
-            let bytes = tunnel::run(connection, sides).await;
-            let outcome = Outcome { status: 101, bytes, ..ended.outcome() };
+            let bytes = tunnel::run(connection, sides, target.settings.tunnel_idle_timeout).await;
+            let (bytes, received) = (bytes.to_client, bytes.to_instance);
+            let outcome = Outcome { status: 101, bytes, received, ..ended.outcome() };
             connection.record(passage, Some(target), &outcome);
             Attempt::Ended(Next::Close)
         }
@@ -254,7 +286,12 @@ impl Ended<'_> {
         Outcome {
             status: self.progress.status.get(),
             bytes: self.progress.bytes.get(),
+            received: self.progress.received.get(),
             upstream: Some(self.upstream),
+            upstream_ms: self.progress.answered_at.get().map(|at| {
+                let waited = at.saturating_duration_since(self.passage.started);
+                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
+            }),
             ..Outcome::default()
         }
     }
@@ -272,6 +309,7 @@ impl Ended<'_> {
             End::Received(Err(ReceiveError::Bad(bad))) => (Page::BadResponse, Some(bad.0)),
             End::Received(Err(ReceiveError::Cut(why))) => (Page::Closed, Some(why)),
             End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
+            End::Send(SendEnd::TooLarge) => (Page::BodyTooLarge, None),
             End::TimedOut if self.progress.client_awaited.get() => (Page::RequestTimeout, None),
             End::TimedOut => (Page::Timeout, None),
             End::Send(SendEnd::ClientGone) | End::Received(_) => return self.leave(connection),
@@ -288,7 +326,8 @@ impl Ended<'_> {
             let target = Some(self.target);
             connection.respond(self.passage, target, &Answer::Page(page), body_read).await
         };
-        let outcome = Outcome { upstream: Some(self.upstream), detail, ..outcome };
+        let received = self.progress.received.get();
+        let outcome = Outcome { upstream: Some(self.upstream), detail, received, ..outcome };
         connection.record(self.passage, Some(self.target), &outcome);
         next
     }
@@ -310,7 +349,7 @@ struct SendSide<'a, 'c, 'u> {
     writer: &'a mut WriteHalf<'u>,
     progress: &'a Progress,
     timer: &'a Timer,
-    config: &'a Config,
+    settings: &'a Settings,
 }
 
 impl SendSide<'_, '_, '_> {
@@ -319,12 +358,12 @@ impl SendSide<'_, '_, '_> {
         match self.send(head, framing).await {
             Ok(Sent::Whole) => {
                 self.progress.sent.set(true);
-                self.timer.set(self.config.response_head_timeout_ms.into());
+                self.timer.set(self.settings.response_head_timeout);
                 self.watch().await
             }
             Ok(Sent::Refused) => {
                 // The instance takes no more, and may have said why: the answer decides.
-                self.timer.set(self.config.response_head_timeout_ms.into());
+                self.timer.set(self.settings.response_head_timeout);
                 std::future::pending().await
             }
             Err(end) => end,
@@ -332,11 +371,17 @@ impl SendSide<'_, '_, '_> {
     }
 
     async fn send(&mut self, mut head: &[u8], framing: Framing) -> Result<Sent, SendEnd> {
-        let idle = self.config.body_idle_timeout_ms.into();
+        let idle = self.settings.body_idle_timeout;
+        let limit = self.settings.max_body.unwrap_or(u64::MAX);
         let mut body = BodyReader::new(framing);
         loop {
             let taken = body.take(self.buffer.data_mut()).map_err(SendEnd::BadBody)?;
             let payload = &self.buffer.data()[taken.payload];
+            let received = self.progress.received.get() + payload.len() as u64;
+            if received > limit {
+                return Err(SendEnd::TooLarge);
+            }
+            self.progress.received.set(received);
             let envelope = Envelope::new(framing, payload.len(), taken.done);
             let mut slices = envelope.slices(head, payload, body.trailers());
             self.timer.set(idle);
@@ -387,6 +432,9 @@ struct ReceiveSide<'a, 'c, 'u> {
     timer: &'a Timer,
     core: &'a Core,
     request: &'a Request,
+    settings: &'a Settings,
+    /// The client came over TLS.
+    secure: bool,
 }
 
 impl ReceiveSide<'_, '_, '_> {
@@ -447,7 +495,9 @@ impl ReceiveSide<'_, '_, '_> {
             self.request.keep_alive && self.progress.sent.get() && !self.core.draining.get();
         self.core.clock.with_http_date(|date| {
             let Request { method, version, upgrade, .. } = *self.request;
-            response::rewrite(read, &Asked { method, version, upgrade, keep_alive, date }, head)
+            let hsts = self.settings.hsts.as_deref().filter(|_| self.secure);
+            let asked = Asked { method, version, upgrade, keep_alive, date, hsts };
+            response::rewrite(read, &asked, head)
         })
     }
 
@@ -460,7 +510,7 @@ impl ReceiveSide<'_, '_, '_> {
         self.progress.answered.set(true);
         self.write(&mut [IoSlice::new(head)]).await?;
         self.progress.answered.set(false);
-        self.timer.set(self.core.shared.config.response_head_timeout_ms.into());
+        self.timer.set(self.settings.response_head_timeout);
         Ok(())
     }
 
@@ -489,7 +539,7 @@ impl ReceiveSide<'_, '_, '_> {
             if done {
                 return Ok(());
             }
-            self.timer.set(self.core.shared.config.body_idle_timeout_ms.into());
+            self.timer.set(self.settings.body_idle_timeout);
             match buffer.fill(self.reader).await {
                 Ok(0) if response.framing == Framing::UntilClose => at_end = true,
                 Ok(0) => return Err(ReceiveError::Cut("the connection ended inside the body")),
@@ -504,6 +554,9 @@ impl ReceiveSide<'_, '_, '_> {
         self.progress.status.set(response.status);
         self.progress.until_close.set(response.sent_framing == Framing::UntilClose);
         self.progress.answered.set(true);
+        if self.core.log.is_on() {
+            self.progress.answered_at.set(Some(Instant::now()));
+        }
     }
 
     fn broken(&self, bad: BadBody) -> ReceiveError {
@@ -514,7 +567,7 @@ impl ReceiveSide<'_, '_, '_> {
     }
 
     async fn write(&mut self, slices: &mut [IoSlice<'_>]) -> Result<(), ReceiveError> {
-        self.timer.set(self.core.shared.config.body_idle_timeout_ms.into());
+        self.timer.set(self.settings.body_idle_timeout);
         write_all(self.writer, slices).await.map_err(|_| ReceiveError::Client)
     }
 }

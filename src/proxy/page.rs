@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::Scheme;
 
+use super::PageOccasion;
 use super::admission::Answer;
 use super::http::request::{Refusal, Wants};
 use super::router::Target;
@@ -105,16 +106,36 @@ pub(super) struct Rendered {
     fault: Option<Fault>,
     retry_after_s: Option<u32>,
     location: Option<String>,
+    hsts: Option<Box<str>>,
+    /// The text is the app's own, scripts and pictures and all.
+    is_custom: bool,
 }
 
 impl Rendered {
+    fn new(status: u16, content_type: &'static str, body: String) -> Self {
+        Self {
+            status,
+            reason: reason(status),
+            code: None,
+            body,
+            content_type,
+            fault: None,
+            retry_after_s: None,
+            location: None,
+            hsts: None,
+            is_custom: false,
+        }
+    }
+
     /// Names and values of its header fields, but for date and framing.
     pub(super) fn fields(&self, request_id: &str, mut each: impl FnMut(&'static str, &str)) {
         each("Content-Type", self.content_type);
         each("X-Request-Id", request_id);
         each("Cache-Control", "no-store");
         each("X-Content-Type-Options", "nosniff");
-        each("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+        if !self.is_custom {
+            each("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+        }
         if let (Some(code), Some(fault)) = (self.code, self.fault) {
             each("X-Staithe-Error", code);
             each("X-Staithe-Fault", fault.as_str());
@@ -125,38 +146,36 @@ impl Rendered {
         if let Some(location) = &self.location {
             each("Location", location);
         }
+        if let Some(hsts) = &self.hsts {
+            each("Strict-Transport-Security", hsts);
+        }
     }
 }
 
 impl Answer {
     /// Makes the answer what `reader` gets.
     pub(super) fn render(&self, reader: &Reader<'_>) -> Rendered {
-        match self {
+        let text = "text/plain; charset=utf-8";
+        let mut rendered = match self {
             Self::Page(page) => page.render(reader),
             Self::Redirect { status, location } => Rendered {
-                status: *status,
-                reason: reason(*status),
-                code: None,
-                body: format!("See {location}\n"),
-                content_type: "text/plain; charset=utf-8",
-                fault: None,
-                retry_after_s: None,
                 location: Some(location.clone()),
+                ..Rendered::new(*status, text, format!("See {location}\n"))
             },
-            Self::Challenge(authorization) => Rendered {
-                status: 200,
-                reason: reason(200),
-                code: None,
-                body: authorization.clone(),
-                // RFC 8555 §8.3.
-                content_type: "application/octet-stream",
-                fault: None,
-                retry_after_s: None,
-                location: None,
-            },
+            // RFC 8555 §8.3.
+            Self::Challenge(authorization) => {
+                Rendered::new(200, "application/octet-stream", authorization.clone())
+            }
+        };
+        if reader.scheme == Scheme::Https {
+            let hsts = reader.target.and_then(|target| target.settings.hsts.as_ref());
+            rendered.hsts = hsts.cloned();
         }
+        rendered
     }
 }
+
+const HTML: &str = "text/html; charset=utf-8";
 
 const TEMPLATE: &str = include_str!("../../templates/proxy/page.html");
 
@@ -167,20 +186,34 @@ impl Page {
         let app = reader.target.map_or("<app>", |target| target.app.as_str());
         let content = self.content(app);
         let request_id = reader.request_id;
-        let (content_type, body) = match reader.wants {
-            Wants::Html => ("text/html; charset=utf-8", content.html(request_id)),
-            Wants::Json => ("application/json", content.json(request_id)),
-            Wants::Text => ("text/plain; charset=utf-8", content.text(request_id)),
+        let own = self.occasion().filter(|_| reader.wants == Wants::Html);
+        let own = own.and_then(|occasion| reader.target?.settings.page(occasion));
+        let (content_type, body) = match (own, reader.wants) {
+            (Some(own), _) => (HTML, own.replace("{{request_id}}", &escape(request_id))),
+            (None, Wants::Html) => (HTML, content.html(request_id)),
+            (None, Wants::Json) => ("application/json", content.json(request_id)),
+            (None, Wants::Text) => ("text/plain; charset=utf-8", content.text(request_id)),
         };
         Rendered {
-            status: content.status,
-            reason: reason(content.status),
             code: Some(content.code),
-            body,
-            content_type,
             fault: Some(content.fault),
             retry_after_s: content.retry_after_s,
-            location: None,
+            is_custom: own.is_some(),
+            ..Rendered::new(content.status, content_type, body)
+        }
+    }
+
+    /// When apps may show a page of their own instead.
+    fn occasion(self) -> Option<PageOccasion> {
+        match self {
+            Self::Maintenance => Some(PageOccasion::Maintenance),
+            Self::Stopped | Self::Crashed | Self::Deploying | Self::Busy => {
+                Some(PageOccasion::Unavailable)
+            }
+            Self::Unreachable | Self::Closed | Self::BadResponse | Self::Timeout => {
+                Some(PageOccasion::Error)
+            }
+            _ => None,
         }
     }
 

@@ -22,8 +22,9 @@ use super::confine;
 use super::core::{Core, CoreCommand, Shared};
 use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
+use super::page_files::PageFiles;
 use super::places::{self, Directories, Doors};
-use super::router::Router;
+use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::seam::{Identity, Seam};
 use super::tls::{CertificateFiles, Tls};
@@ -68,21 +69,24 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         .map_err(|source| Error::Prepare { path: own.path.clone(), source })?;
     become_user(config.user)?;
     confine(&directories).map_err(|source| Error::Start { what: "the confinement", source })?;
+    let pages = PageFiles::in_directory(directories.pages.descriptor);
 
     // All that strangers can reach starts here.
     let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(compile_kept(&table, cores, &tls)),
+        routes: ArcSwap::from_pointee(compile_kept(&table, config, cores, (&pages, &tls))),
+        pages,
         tls,
+        https_port: https_port(&bound),
         config: config.clone(),
         cores,
         max_connections,
         connections: AtomicU64::new(0),
         unknown_host: AtomicU64::new(0),
         bad_request: AtomicU64::new(0),
+        ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
         retiring: false.into(),
-        pages: directories.pages.descriptor,
     });
     let fingerprint = start.fingerprint.clone();
     let drain = start.drain_ms.unwrap_or(config.upgrade_drain_timeout_ms);
@@ -99,13 +103,26 @@ fn wanted_listeners(start: &Start, table: &RouteTable) -> Vec<Listener> {
 }
 
 /// The routes of the process before.
-fn compile_kept(table: &RouteTable, cores: usize, tls: &Tls) -> Router {
+fn compile_kept(
+    table: &RouteTable,
+    config: &Config,
+    cores: usize,
+    (pages, tls): (&PageFiles, &Tls),
+) -> Router {
     tls.set_table(table);
-    Router::compile(table, &Router::default(), &[], cores).unwrap_or_else(|error| {
+    let previous = &Router::default();
+    let ground = Ground { config, cores, pages, previous, retired: &[] };
+    Router::compile(table, &ground).unwrap_or_else(|error| {
         // Written by us, so another version's; the control plane sends its own.
         tracing::error!(error = report(&error), "ignore the kept route table");
         Router::default()
     })
+}
+
+/// Where plain HTTP is redirected to.
+fn https_port(bound: &[Bound]) -> Option<u16> {
+    let https = bound.iter().find(|bound| bound.listener.name == ListenerName::Https);
+    https.map(|bound| bound.listener.address.port())
 }
 
 /// Who else there is: the control plane, who was before us, who comes after us.

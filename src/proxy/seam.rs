@@ -20,7 +20,7 @@ use super::protocol::{
     Answer, Command, Drained, Hello, ListenerFile, MAX_MESSAGE, PROTOCOL, Reply, Request, Status,
     UpstreamStatus,
 };
-use super::router::Router;
+use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::upstream::Upstream;
 use super::{Error, RouteTable};
@@ -165,7 +165,14 @@ impl Seam {
             let (offered, current) = (table.version, current.version);
             return Err(Error::StaleRoutes { offered, current });
         }
-        let router = Router::compile(&table, &current, &retired, self.shared.cores)?;
+        let ground = Ground {
+            config: &self.shared.config,
+            cores: self.shared.cores,
+            pages: &self.shared.pages,
+            previous: &current,
+            retired: &retired,
+        };
+        let router = Router::compile(&table, &ground)?;
         // First, so that no name is found that has no certificate yet.
         self.shared.tls.set_table(&table);
         let file = self.routes_file.clone();

@@ -20,11 +20,21 @@ pub(super) struct Upstream<'u> {
     pub(super) rest: Buffer,
 }
 
-/// Joins the client and the instance; returns the bytes that went to the client. What either sent
+/// The bytes that went either way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried {
+    pub(super) to_client: u64,
+    pub(super) to_instance: u64,
+}
+
+/// Joins the client and the instance until nobody has said anything for `idle`. What either sent
 /// early goes first.
-pub(super) async fn run(connection: &mut Connection<'_>, upstream: Upstream<'_>) -> u64 {
-    let Connection { core, reader, writer, buffer, timer, .. } = connection;
-    let idle = Duration::from(core.shared.config.tunnel_idle_timeout_ms);
+pub(super) async fn run(
+    connection: &mut Connection<'_>,
+    upstream: Upstream<'_>,
+    idle: Duration,
+) -> Carried {
+    let Connection { reader, writer, buffer, timer, .. } = connection;
     let (up_bytes, down_bytes) = (Cell::new(0), Cell::new(0));
     let Upstream { reader: mut up_reader, writer: mut up_writer, mut rest } = upstream;
     let up = Direction { reader, writer: &mut up_writer, buffer, bytes: &up_bytes };
@@ -33,7 +43,7 @@ pub(super) async fn run(connection: &mut Connection<'_>, upstream: Upstream<'_>)
     // However it ends, both connections are closed.
     let _ =
         timer.limit(async { tokio::try_join!(up.copy(timer, idle), down.copy(timer, idle)) }).await;
-    down_bytes.get()
+    Carried { to_client: down_bytes.get(), to_instance: up_bytes.get() }
 }
 
 struct Direction<'a, R, W> {

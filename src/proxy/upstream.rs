@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::clock::unix_ms;
+use super::health::Health;
+
 /// How long an instance that refused a connection is passed over while others are there.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,7 @@ const CAUTIOUS_IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) address: SocketAddr,
+    pub(super) health: Health,
     cores: Box<[CoreLoad]>,
     /// Not in the table in force: no connection to it is kept.
     removed: AtomicBool,
@@ -43,6 +47,7 @@ impl Upstream {
     pub(super) fn new(address: SocketAddr, cores: usize) -> Self {
         Self {
             address,
+            health: Health::default(),
             cores: (0..cores).map(|_| CoreLoad::default()).collect(),
             removed: AtomicBool::new(false),
             watched: AtomicBool::new(false),
@@ -162,7 +167,7 @@ impl Pool {
     }
 
     /// The upstream with the fewest open requests of `core`, but for those in `tried`; equals take
-    /// turns. One that refused a moment ago only if there is no other.
+    /// turns. One that refused a moment ago, or is ejected, only if there is no other.
     pub(super) fn choose<'u>(
         &self,
         upstreams: &'u [Arc<Upstream>],
@@ -173,7 +178,8 @@ impl Pool {
         self.turn.set(turn);
         let load = |upstream: &Arc<Upstream>| {
             let open = upstream.cores[core].open.load(Ordering::Relaxed);
-            (self.refused_lately(upstream.address), open)
+            let shunned = self.refused_lately(upstream.address) || is_ejected(upstream);
+            (shunned, open)
         };
         (0..upstreams.len())
             .map(|offset| &upstreams[turn.wrapping_add(offset) % upstreams.len()])
@@ -280,6 +286,10 @@ impl Pool {
             });
         }
     }
+}
+
+fn is_ejected(upstream: &Upstream) -> bool {
+    upstream.health.was_ejected() && upstream.health.is_ejected(unix_ms())
 }
 
 /// Whether an idle connection has an end, an error or bytes that nobody asked for. Usually costs no

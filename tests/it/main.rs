@@ -10,6 +10,7 @@ mod commands;
 mod container;
 mod deploy;
 mod docs;
+mod front;
 mod git;
 mod image;
 mod power;

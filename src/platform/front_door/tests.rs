@@ -160,4 +160,7 @@ fn urls_name_the_scheme_and_the_port_that_answer() {
     assert_eq!(url(&["http:8080:5000", "http:80:5000"], true, 80).unwrap(), "http://a.test");
     assert_eq!(url(&["https:8443:5000"], true, 80).unwrap(), "https://a.test:8443");
     assert_eq!(url(&["https:8443:5000"], false, 80), None);
+    let route = &door(&[], &[], &[("a.test/api", "web")]).paths[0];
+    assert_eq!(route_url(route, false, |_| Some(8000)), "http://a.test:8000/api");
+    assert_eq!(route_url(route, true, |_| Some(443)), "https://a.test/api");
 }

@@ -210,7 +210,10 @@ fn chunk_size(line: &[u8]) -> Result<u64, BadBody> {
 
 /// The lines of a trailer section that may follow a body: nothing that frames, routes or vouches
 /// for a message, since receivers may merge trailers into its head (RFC 9110 §6.5.1).
-fn passed_trailers(section: &[u8]) -> Result<Vec<u8>, BadBody> {
+///
+/// # Errors
+/// If the section, with its empty line, is none.
+pub(in crate::proxy) fn passed_trailers(section: &[u8]) -> Result<Vec<u8>, BadBody> {
     let mut storage = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let parsed = httparse::parse_headers(section, &mut storage);
     let Ok(httparse::Status::Complete((length, fields))) = parsed else {

@@ -36,9 +36,11 @@ pub(in crate::proxy) enum Refusal {
 /// The methods that make a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum Method {
+    /// The usual one.
+    Get,
     /// Its answer has no body.
     Head,
-    /// Idempotent (RFC 9110 §9.2.2): may be sent twice if the first one got no answer.
+    /// Another idempotent one (RFC 9110 §9.2.2): may be sent twice if the first one got no answer.
     Idempotent,
     /// May be sent once.
     Other,
@@ -47,8 +49,9 @@ pub(in crate::proxy) enum Method {
 impl Method {
     fn of(name: &str) -> Self {
         match name {
+            "GET" => Self::Get,
             "HEAD" => Self::Head,
-            "GET" | "PUT" | "DELETE" | "OPTIONS" | "TRACE" => Self::Idempotent,
+            "PUT" | "DELETE" | "OPTIONS" | "TRACE" => Self::Idempotent,
             _ => Self::Other,
         }
     }

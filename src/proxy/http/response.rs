@@ -9,6 +9,9 @@ use super::field::{Connection, Field, LineCopier, content_length};
 use super::request::{Method, push_decimal};
 use super::{MAX_FIELDS, Version};
 
+/// RFC 6797 §6.1.
+const HSTS: &str = "Strict-Transport-Security";
+
 /// Why an app's answer cannot be passed on; for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -24,6 +27,8 @@ pub(in crate::proxy) struct Asked<'a> {
     pub(in crate::proxy) keep_alive: bool,
     /// An HTTP date, for answers without one (RFC 9110 §6.6.1).
     pub(in crate::proxy) date: &'a str,
+    /// `Strict-Transport-Security`, for answers without one.
+    pub(in crate::proxy) hsts: Option<&'a str>,
 }
 
 /// The facts of a response.
@@ -220,6 +225,14 @@ impl Writer<'_, '_> {
             self.out.extend_from_slice(b"Date: ");
             self.out.extend_from_slice(self.asked.date.as_bytes());
             self.out.extend_from_slice(b"\r\n");
+        }
+        let is_hsts = |field: &Header<'_>| field.name.eq_ignore_ascii_case(HSTS);
+        if let Some(hsts) = self.asked.hsts
+            && !self.fields.iter().any(is_hsts)
+        {
+            for part in [HSTS, ": ", hsts, "\r\n"] {
+                self.out.extend_from_slice(part.as_bytes());
+            }
         }
         match (response.keep_alive, self.asked.version) {
             (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),

@@ -285,7 +285,8 @@ fn answer(
     version: Version,
 ) -> Result<(response::Response, String), response::BadResponse> {
     let mut out = Vec::new();
-    let asked = Asked { method, version, upgrade: false, keep_alive: true, date: "now" };
+    let asked =
+        Asked { method, version, upgrade: false, keep_alive: true, date: "now", hsts: None };
     let response = response::rewrite(head.as_bytes(), &asked, &mut out)?;
     Ok((response, String::from_utf8(out).unwrap()))
 }
@@ -521,7 +522,7 @@ proptest! {
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1..64_usize) {
         let mut out = Vec::new();
         let _ = rewrite(&bytes, &FORWARDING, &mut out);
-        let asked = Asked { method: Method::Other, version: Version::Http11, upgrade: true, keep_alive: true, date: "" };
+        let asked = Asked { method: Method::Other, version: Version::Http11, upgrade: true, keep_alive: true, date: "" , hsts: None };
         let _ = response::rewrite(&bytes, &asked, &mut out);
         let _ = take_all(Framing::Chunked, &bytes, piece);
         let _ = HeadScan::default().end(&bytes);

@@ -1,0 +1,198 @@
+//! `proxy:*`, and the `nginx:*` that Dokku's users look for.
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+
+use super::context::{AppArg, Context, ReportArgs};
+use super::exit::Failure;
+use super::output::{Format, Report};
+use crate::domain::{AppName, ProxyKey};
+use crate::wire::{ProxyChange, ProxyReport, Switch};
+
+/// `proxy:<verb>`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Shows how an app's requests are treated, or what is set for all apps
+    Report(ReportOf),
+    /// Sets a property, at once and without a restart; without a value, its default
+    Set(Set),
+    /// Puts an app on the web (the default)
+    Enable(AppArg),
+    /// Takes an app off the web: its domains are unknown hosts
+    Disable(AppArg),
+}
+
+/// `nginx:<verb>`.
+#[derive(Debug, Subcommand)]
+pub(super) enum NginxVerb {
+    /// As `proxy:report`
+    Report(ReportOf),
+    /// As `proxy:set`
+    Set(Set),
+}
+
+/// `proxy:report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportOf {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// What is set for all apps
+    #[arg(long)]
+    global: bool,
+}
+
+/// `proxy:set`.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// For all apps that have no own value; no app is named then
+    #[arg(long)]
+    global: bool,
+    /// The app
+    app: String,
+    /// The property, such as `client-max-body-size`; `proxy:report` shows all
+    #[arg(required_unless_present = "global")]
+    key: Option<String>,
+    /// The value: `true`, `10m`, `90s`, addresses
+    value: Vec<String>,
+}
+
+impl Verb {
+    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self {
+            Self::Report(args) => show(context, args).await,
+            Self::Set(args) => set(context, args).await,
+            Self::Enable(AppArg { app }) => switch(context, &app, true).await,
+            Self::Disable(AppArg { app }) => switch(context, &app, false).await,
+        }
+    }
+}
+
+impl NginxVerb {
+    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self {
+            Self::Report(args) => show(context, args).await,
+            Self::Set(args) => set(context, args).await,
+        }
+    }
+}
+
+async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
+    let (app, key, value) = operands(args)?;
+    let doing = match &value {
+        Some(value) => format!("Setting {key} to {value}"),
+        None => format!("Unsetting {key}"),
+    };
+    let path = match &app {
+        Some(app) => format!("/apps/{app}/proxy"),
+        None => "/proxy".to_owned(),
+    };
+    let change = ProxyChange { key, value };
+    let _: ProxyReport = context.client.send(Method::PATCH, &path, &change).await?;
+    context.out.step(&doing)
+}
+
+/// With `--global` no app is named, so that the property comes first.
+fn operands(args: Set) -> Result<(Option<AppName>, ProxyKey, Option<String>), Failure> {
+    let Set { global, app, key, value } = args;
+    let (app, key, value): (_, _, Vec<String>) = match (global, key) {
+        (true, first) => (None, app, first.into_iter().chain(value).collect()),
+        (false, Some(key)) => (Some(app.parse()?), key, value),
+        (false, None) => return Err(Failure::usage("`proxy:set` needs the name of a property")),
+    };
+    // Lists may be written as several words.
+    let value = (!value.is_empty()).then(|| value.join(","));
+    Ok((app, key.parse()?, value))
+}
+
+async fn switch(context: &mut Context, app: &AppName, enabled: bool) -> Result<(), Failure> {
+    let doing = if enabled { "Enabling" } else { "Disabling" };
+    context.out.step(&format!("{doing} proxy for {app}"))?;
+    let path = format!("/apps/{app}/proxy/enabled");
+    let _: ProxyReport = context.client.send(Method::PUT, &path, &Switch { enabled }).await?;
+    Ok(())
+}
+
+async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
+    if !args.global {
+        return context.report(&args.report, "/proxy", report).await;
+    }
+    let global: ProxyReport = context.client.get("/proxy").await?;
+    match args.report.format.format {
+        Format::Json => context.out.json(&global),
+        Format::Text => {
+            let mut report = Report::new("Global proxy information");
+            property_rows(&mut report, &global);
+            report.print(&mut context.out, args.report.field.as_deref())
+        }
+    }
+}
+
+fn report(app: &AppName, proxy: &ProxyReport) -> Report {
+    let mut report = Report::new(format!("{app} proxy information"));
+    report.row("Proxy enabled", proxy.enabled);
+    property_rows(&mut report, proxy);
+    report
+}
+
+/// What is in force, and where it was set if it was.
+fn property_rows(report: &mut Report, proxy: &ProxyReport) {
+    for property in &proxy.properties {
+        let label = property.key.as_str().replace('-', " ");
+        report.row(format!("Proxy {label}"), property.value.as_deref().unwrap_or_default());
+    }
+    for property in &proxy.properties {
+        let label = property.key.as_str().replace('-', " ");
+        for (scope, value) in [("app", &property.app), ("global", &property.global)] {
+            if let Some(value) = value {
+                report.row(format!("Proxy {scope} {label}"), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tests::rendered;
+    use crate::wire::ProxyProperty;
+
+    #[test]
+    fn properties_are_reported_with_where_they_come_from() {
+        let text = |text: &str| Some(text.to_owned());
+        let property = |key, value, app, global| ProxyProperty { key, value, app, global };
+        let proxy = ProxyReport {
+            enabled: true,
+            properties: vec![
+                property(ProxyKey::Hsts, text("true"), None, None),
+                property(ProxyKey::ClientMaxBodySize, text("10m"), text("10m"), text("1m")),
+                property(ProxyKey::Allow, None, None, None),
+            ],
+        };
+        let expected = "\
+=====> shop proxy information
+       Proxy enabled:                 true
+       Proxy hsts:                    true
+       Proxy client max body size:    10m
+       Proxy allow:
+       Proxy app client max body size: 10m
+       Proxy global client max body size: 1m";
+        assert_eq!(rendered(&report(&"shop".parse().unwrap(), &proxy)), expected);
+    }
+
+    #[test]
+    fn all_apps_are_meant_without_naming_one() {
+        let set = |global, words: &[&str]| {
+            let mut words = words.iter().map(|word| (*word).to_owned());
+            let (app, key) = (words.next().unwrap(), words.next());
+            operands(Set { global, app, key, value: words.collect() })
+        };
+        let (app, key, value) = set(true, &["hsts", "false"]).unwrap();
+        assert_eq!((app, key, value.as_deref()), (None, ProxyKey::Hsts, Some("false")));
+        let (app, key, value) = set(false, &["shop", "allow", "::1", "10.0.0.0/8"]).unwrap();
+        assert_eq!(app.unwrap().as_str(), "shop");
+        assert_eq!((key, value.as_deref()), (ProxyKey::Allow, Some("::1,10.0.0.0/8")));
+        let (_, _, value) = set(false, &["shop", "allow"]).unwrap();
+        assert_eq!(value, None);
+        set(false, &["shop", "proxy-buffers"]).unwrap_err();
+    }
+}

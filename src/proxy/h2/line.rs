@@ -1,0 +1,264 @@
+//! A client on HTTP/1.1 of an app that speaks HTTP/2.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::clear::{self, ClearAnswer, ClearSink, OpenError};
+use super::origin::Place;
+use super::relay::{Body, Client, End, Piece, ReceiveError, Relay, SendEnd};
+use crate::domain::Scheme;
+use crate::proxy::admission::Answer;
+use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
+use crate::proxy::buffer::{Buffer, write_all};
+use crate::proxy::connection::{BodyRead, Connection, Next, Passage};
+use crate::proxy::core::Lease;
+use crate::proxy::exchange;
+use crate::proxy::http::Version;
+use crate::proxy::http::body::{BodyReader, Envelope, Framing};
+use crate::proxy::http::request::Request;
+use crate::proxy::http::response::{Asked, Response};
+use crate::proxy::page::Page;
+use crate::proxy::record::{CLIENT_LEFT, Outcome};
+use crate::proxy::router::Target;
+use crate::proxy::stream::{Reader, Writer};
+use crate::proxy::upstream::OpenRequest;
+
+/// A request's body, and after it what shows that the client is still there.
+#[derive(Debug)]
+pub(super) struct LineBody<'a, 'c> {
+    reader: &'a mut Reader<'c>,
+    buffer: &'a mut Buffer,
+    body: BodyReader,
+}
+
+impl<'a, 'c> LineBody<'a, 'c> {
+    pub(super) fn new(
+        reader: &'a mut Reader<'c>,
+        buffer: &'a mut Buffer,
+        request: &Request,
+    ) -> Self {
+        Self { reader, buffer, body: BodyReader::new(request.framing) }
+    }
+}
+
+impl Body for LineBody<'_, '_> {
+    async fn next(&mut self) -> Result<Piece, SendEnd> {
+        loop {
+            let taken = self.body.take(self.buffer.data_mut()).map_err(SendEnd::BadBody)?;
+            let data = Bytes::copy_from_slice(&self.buffer.data()[taken.payload]);
+            self.buffer.consume(taken.consumed);
+            if taken.done || !data.is_empty() {
+                let trailers = if taken.done { self.body.trailers().to_vec() } else { Vec::new() };
+                return Ok(Piece { data, last: taken.done, trailers });
+            }
+            if !matches!(self.buffer.fill(self.reader).await, Ok(length) if length > 0) {
+                return Err(SendEnd::ClientGone);
+            }
+        }
+    }
+
+    fn release(&mut self, _: usize) {}
+
+    /// Reads ahead, which is how the end of the connection shows.
+    async fn watch(&mut self) -> SendEnd {
+        loop {
+            if self.buffer.is_full() {
+                // A client that has sent 32 KiB of further requests is there; it shows when the
+                // answer is written.
+                std::future::pending::<()>().await;
+            }
+            if !matches!(self.buffer.fill(self.reader).await, Ok(length) if length > 0) {
+                return SendEnd::ClientGone;
+            }
+        }
+    }
+}
+
+/// Where the answer goes.
+#[derive(Debug)]
+pub(super) struct LineClient<'a, 'c> {
+    writer: &'a mut Writer<'c>,
+    version: Version,
+    framing: Framing,
+}
+
+impl<'a, 'c> LineClient<'a, 'c> {
+    pub(super) fn new(writer: &'a mut Writer<'c>, request: &Request) -> Self {
+        Self { writer, version: request.version, framing: Framing::None }
+    }
+
+    /// Whether the client takes the end of the connection for the end of the body.
+    pub(super) fn until_close(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
+    async fn write(&mut self, head: &[u8], piece: &mut Piece) -> Result<(), ReceiveError> {
+        let envelope = Envelope::new(self.framing, piece.data.len(), piece.last);
+        let mut slices = envelope.slices(head, &piece.data, &piece.trailers);
+        write_all(self.writer, &mut slices).await.map_err(|_| ReceiveError::Client)
+    }
+}
+
+impl Client for LineClient<'_, '_> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), ReceiveError> {
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        let written = write_all(self.writer, &mut [IoSlice::new(head)]).await;
+        written.map_err(|_| ReceiveError::Client)
+    }
+
+    async fn upgrade(&mut self, _: &[u8]) -> Result<(), ReceiveError> {
+        // HTTP/2 has no 101, which the reader of answers has refused.
+        Err(ReceiveError::Client)
+    }
+
+    async fn begin(
+        &mut self,
+        head: &[u8],
+        response: &Response,
+        piece: &mut Piece,
+    ) -> Result<(), ReceiveError> {
+        self.framing = response.sent_framing;
+        self.write(head, piece).await
+    }
+
+    async fn send(&mut self, piece: &mut Piece) -> Result<(), ReceiveError> {
+        self.write(&[], piece).await
+    }
+}
+
+/// Forwards a request that was admitted to `admitted`, whose instances speak HTTP/2; answers it, and
+/// records how that went.
+pub(in crate::proxy) async fn forward(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    admitted: &Arc<Target>,
+) -> Next {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut fresh = false;
+    // What the last attempt met; a page only if no other attempt is possible.
+    let mut failure: Option<Failure> = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let (target, open) = match connection.core.lease(admitted, &tried) {
+            Lease::Open { target, open } => (target, open),
+            Lease::Unavailable { target, page } => {
+                let answer = Answer::Page(page);
+                return exchange::respond(connection, passage, Some(&target), &answer).await;
+            }
+            Lease::Gone => {
+                let answer = Answer::Page(Page::UnknownHost);
+                return exchange::respond(connection, passage, None, &answer).await;
+            }
+            Lease::Exhausted => break,
+        };
+        let address = open.upstream.address;
+        match connection.core.origins.place(address, fresh).await {
+            Err(error) => {
+                tried.push(address);
+                failure = Some(Failure::connect(target, address, &error));
+            }
+            Ok(place) => match attempt(connection, passage, &target, (open, place)).await {
+                Some(next) => return next,
+                None => {
+                    fresh = true;
+                    failure = Some(Failure::closed(target, address));
+                }
+            },
+        }
+    }
+    match failure {
+        Some(failure) => exchange::answer_failure(connection, passage, &failure).await,
+        // Every attempt sets it; without instances there would have been a page above.
+        None => {
+            exchange::respond(connection, passage, None, &Answer::Page(Page::UnknownHost)).await
+        }
+    }
+}
+
+/// Sends the request and passes the answer on; `None` if the attempt left no trace.
+async fn attempt(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: &Target,
+    (open, place): (OpenRequest, Place),
+) -> Option<Next> {
+    let request = passage.request;
+    let (response, stream) = match clear::open(&place, passage.head, request.has_body()).await {
+        Ok(opened) => opened,
+        Err(OpenError::Closed) => return None,
+        Err(OpenError::Unsayable(refusal)) => {
+            let answer = Answer::Page(Page::Refused(refusal));
+            return Some(exchange::respond(connection, passage, Some(target), &answer).await);
+        }
+    };
+    let (relay, upstream) = (Relay::new(connection.timer, &target.settings), open.upstream.address);
+    let (end, until_close) = {
+        let Connection { core, reader, writer, buffer, .. } = connection;
+        let keep_alive = request.keep_alive && !core.draining.get();
+        let mut sink = ClearSink { stream, ended: !request.has_body() };
+        let secure = passage.scheme() == Scheme::Https;
+        let asked = Asked {
+            method: request.method,
+            version: request.version,
+            upgrade: false,
+            keep_alive,
+            date: "",
+            hsts: target.settings.hsts.as_deref().filter(|_| secure),
+        };
+        let mut answer = ClearAnswer::new(response, &place, &core.clock, (asked, &relay.sent));
+        let mut body = LineBody::new(reader, buffer, request);
+        let mut client = LineClient::new(writer, request);
+        let parts = ((&mut body, &mut sink), (&mut answer, &mut client));
+        // Its end shows in `LineBody::watch`.
+        let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
+        (end, client.until_close())
+    };
+    let next = match end {
+        end if relay.may_retry(&end, place.reused, request.replayable()) => return None,
+        End::Received(response) => {
+            connection.record(passage, Some(target), &relay.outcome(upstream));
+            match (response.keep_alive, relay.sent.get()) {
+                (true, true) => Next::Request,
+                (false, true) => Next::Close,
+                (_, false) => Next::Linger,
+            }
+        }
+        end => fail(connection, passage, target, (&relay, &end, upstream, until_close)).await,
+    };
+    // Open until here: the request is, for the client.
+    drop(open);
+    Some(next)
+}
+
+/// Tells the client what can still be told.
+async fn fail(
+    connection: &mut Connection<'_>,
+    passage: &Passage<'_>,
+    target: &Target,
+    (relay, end, upstream, until_close): (&Relay<'_>, &End, SocketAddr, bool),
+) -> Next {
+    let known = relay.outcome(upstream);
+    let Some((page, detail)) = relay.page(end) else {
+        let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
+        let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };
+        connection.record(passage, Some(target), &left);
+        return Next::Close;
+    };
+    if relay.answered.get() {
+        let cut = Outcome { aborted: true, error: Some(page.code()), detail, ..known };
+        connection.record(passage, Some(target), &cut);
+        return if until_close { Next::Reset } else { Next::Close };
+    }
+    let sent = relay.sent.get();
+    let body_read = if sent { BodyRead::Whole } else { BodyRead::of(passage.request) };
+    let answer = Answer::Page(page);
+    let (next, outcome) = connection.respond(passage, Some(target), &answer, body_read).await;
+    let outcome = Outcome { upstream: Some(upstream), detail, received: known.received, ..outcome };
+    connection.record(passage, Some(target), &outcome);
+    next
+}
