@@ -108,7 +108,20 @@ impl From<crate::image::Error> for Error {
 
 impl From<crate::proxy::Error> for Error {
     fn from(error: crate::proxy::Error) -> Self {
-        Self::internal("the proxy cannot be told", error)
+        match error {
+            crate::proxy::Error::Port { port, source } => Self::new(
+                Kind::Conflict,
+                format!("port {port} of the machine cannot be opened"),
+            )
+            .hint(format!(
+                "choose another, or end what holds it: `ss -ltnp 'sport = :{port}'` shows it"
+            ))
+            .because(source),
+            error @ crate::proxy::Error::EndedAtStart { .. } => {
+                Self::internal("a new process of the proxy does not start", error)
+            }
+            error => Self::internal("the proxy cannot be told", error),
+        }
     }
 }
 

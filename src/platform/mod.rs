@@ -36,6 +36,7 @@ mod pipeline;
 mod plan;
 mod ports;
 mod probe;
+mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
@@ -57,9 +58,9 @@ pub use session::Session;
 pub use crate::wire::{
     AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport, InstanceReport,
     InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport, PortReport,
-    ProcessReport, ProxyProperty, ProxyReport, PushOutcome, PushRequest, RefUpdate, ResourceChange,
-    ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey, StackReport, Switch,
-    TerminalSize,
+    ProcessReport, ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome,
+    PushRequest, RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest,
+    SshKey, StackReport, Switch, TerminalSize,
 };
 
 use crate::build::{Lifecycle, Output};

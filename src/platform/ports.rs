@@ -90,8 +90,13 @@ impl Platform {
             self.store.set_front(app.id, &front)?;
             let list: Vec<_> = front.ports.own().iter().map(ToString::to_string).collect();
             shown.push_str(&if list.is_empty() { "the default".into() } else { list.join(" ") });
+            if let Err(error) = self.publish_routes().await {
+                // A port that cannot be opened is not kept: it would refuse every later table.
+                front.ports = before;
+                self.store.set_front(app.id, &front)?;
+                return Err(error);
+            }
             self.note(app.id, "app.ports", &format!("ports set to {shown}"), actor);
-            self.publish_routes().await?;
         }
         self.ports(name).await
     }

@@ -19,3 +19,4 @@ mod pushes;
 mod sshd;
 mod support;
 mod survival;
+mod zero_drop;
