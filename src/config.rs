@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::{api, build, git, image, network, platform, proxy, ssh};
+use crate::{api, build, certificate, git, image, network, platform, proxy, ssh};
 
 /// Where the operator's file is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/staithe/staithe.toml";
@@ -29,6 +29,8 @@ pub struct Config {
     pub git: git::Config,
     /// The proxy.
     pub proxy: proxy::Config,
+    /// Certificates.
+    pub certificates: certificate::Config,
     /// Links and firewall.
     pub network: network::Config,
     /// Builds.
@@ -159,6 +161,7 @@ impl Config {
             ssh: section(&mut table, "ssh", &mut problems),
             git: section(&mut table, "git", &mut problems),
             proxy: section(&mut table, "proxy", &mut problems),
+            certificates: section(&mut table, "certificates", &mut problems),
             network: section(&mut table, "network", &mut problems),
             build: section(&mut table, "build", &mut problems),
             images: section(&mut table, "images", &mut problems),

@@ -25,7 +25,7 @@ use crate::config::{self, Config, LogFormat};
 use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
-use crate::{api, build, container, git, image, network, proxy, ssh, store};
+use crate::{api, build, certificate, container, git, image, network, proxy, ssh, store};
 
 /// `staithe serve`: runs the control plane in the foreground.
 #[derive(Debug, Parser)]
@@ -123,6 +123,10 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     let ssh = tasks::spawn("ssh", ssh.run(shutdown.clone()));
     let housekeeping =
         tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));
+    let certificates = tasks::spawn("certificates", {
+        let (platform, shutdown) = (platform.clone(), shutdown.clone());
+        async move { platform.keep_certificates(shutdown).await }
+    });
     announce(&config, &platform, &addresses)?;
     wait_for_signal().await?;
     tracing::info!("draining");
@@ -142,6 +146,7 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         tracing::warn!("some connections did not end in time");
     }
     housekeeping.abort();
+    certificates.abort();
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);
@@ -190,6 +195,9 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     .context("open the repositories")?;
     let lifecycle = build::Lifecycle::open(config.build.clone(), &data.join("buildpacks"))
         .context("load the buildpacks")?;
+    let certificates =
+        certificate::Certificates::open(config.certificates.clone(), data, config.proxy.user.gid)
+            .context("open the certificates")?;
     let proxy = proxy::Supervisor::ensure_running(proxy::SupervisorSpec {
         program: executable,
         run_dir: run.clone(),
@@ -202,7 +210,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     })
     .await
     .context("start the proxy")?;
-    let parts = Parts { store, images, runtime, network, repositories, lifecycle, proxy };
+    let parts =
+        Parts { store, images, runtime, network, repositories, lifecycle, proxy, certificates };
     Ok(Platform::new(config.platform.clone(), parts))
 }
 

@@ -5,7 +5,7 @@
 //! ```text
 //! interfaces   cli     api     ssh              translate; decide nothing
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy store
+//! mechanisms   container image network build git proxy certificate store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -19,6 +19,7 @@ pub mod support;
 pub mod sys;
 // Mechanisms.
 pub mod build;
+pub mod certificate;
 pub mod container;
 pub mod git;
 pub mod image;

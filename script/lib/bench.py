@@ -461,4 +461,8 @@ def machine(load):
 if __name__ == "__main__":
     # So that what was started is taken down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    {"push": push, "footprint": footprint}[sys.argv[1]]()
+    if sys.argv[1] == "proxy":
+        from bench_proxy import proxy
+        proxy(sys.argv[2:])
+    else:
+        {"push": push, "footprint": footprint}[sys.argv[1]]()

@@ -113,11 +113,15 @@ def websocket(address, host, pieces):
 
 def tunnel(client, pieces):
     window, total, received, answered = 65535, 65535, b"", False
-    queue = b"".join(pieces) if sum(map(len, pieces)) > 65535 else None
-    waiting = [queue] if queue else list(pieces)
+    waiting = list(pieces)
     ended = False
     while True:
         while answered and waiting and min(window, total) > 0:
+            if isinstance(waiting[0], int):
+                if len(received) < waiting[0]:
+                    break
+                waiting.pop(0)
+                continue
             size = min(len(waiting[0]), window, total, 16384)
             client.send(frame(DATA, 0, 1, waiting[0][:size]))
             window, total = window - size, total - size

@@ -54,20 +54,30 @@ def close(code=1000, reason=b""):
     return frame(CLOSE, struct.pack("!H", code) + reason)
 
 
+def heard(opcode, *payloads):
+    """Waits for the echoes of messages: a server may end at the word of close, with echoes unsaid."""
+    return sum(len(frame(opcode, payload, masked=False)) for payload in payloads)
+
+
 def cases():
-    """Names and the pieces in which the bytes are written."""
+    """Names and the pieces in which the bytes are written; a number waits for so many bytes."""
     for kind, opcode in (("text", TEXT), ("binary", BINARY)):
         for size in (0, 1, 125, 126, 127, 128, 65535, 65536, 1 << 20):
-            yield f"{kind} of {size} bytes", [frame(opcode, b"*" * size), close()]
-    small = frame(TEXT, b"byte by byte") + close()
-    yield "one byte a write", [small[at : at + 1] for at in range(len(small))]
-    many = [frame(TEXT, b"%d" % number) for number in range(200)]
-    yield "200 messages in one write", [b"".join(many) + close()]
+            message = b"*" * size
+            yield f"{kind} of {size} bytes", [frame(opcode, message), heard(opcode, message), close()]
+    small = frame(TEXT, b"byte by byte")
+    letters = [small[at : at + 1] for at in range(len(small))]
+    yield "one byte a write", [*letters, heard(TEXT, b"byte by byte"), close()]
+    numbers = [b"%d" % number for number in range(200)]
+    many = b"".join(frame(TEXT, number) for number in numbers)
+    yield "200 messages in one write", [many, heard(TEXT, *numbers), close()]
     pieces = [frame(TEXT, b"a" * 1000, final=False)]
     pieces += [frame(CONTINUATION, b"b" * 1000, final=False) for _ in range(100)]
-    yield "a message of 102 fragments", [*pieces, frame(CONTINUATION, b"c"), close()]
+    whole = b"a" * 1000 + b"b" * 100_000 + b"c"
+    yield "a message of 102 fragments", [*pieces, frame(CONTINUATION, b"c"), heard(TEXT, whole), close()]
     yield "a ping between fragments", [
-        frame(TEXT, b"one ", final=False), frame(PING, b"?"), frame(CONTINUATION, b"two"), close()
+        frame(TEXT, b"one ", final=False), frame(PING, b"?"), frame(CONTINUATION, b"two"),
+        heard(PONG, b"?") + heard(TEXT, b"one two"), close(),
     ]
     for size in (0, 1, 125):
         yield f"ping of {size} bytes", [frame(PING, b"p" * size), close()]
@@ -83,9 +93,10 @@ def cases():
     yield "a continuation of nothing", [frame(CONTINUATION, b"x")]
     yield "a message inside a message", [frame(TEXT, b"x", final=False), frame(TEXT, b"y")]
     for text in (b"\xce\xba\xe1\xbd\xb9", b"\xf0\x9f\x9a\xa2"):
-        yield f"UTF-8 {text.hex()}", [frame(TEXT, text), close()]
+        yield f"UTF-8 {text.hex()}", [frame(TEXT, text), heard(TEXT, text), close()]
     yield "UTF-8 cut by a fragment", [
-        frame(TEXT, b"\xf0\x9f", final=False), frame(CONTINUATION, b"\x9a\xa2"), close()
+        frame(TEXT, b"\xf0\x9f", final=False), frame(CONTINUATION, b"\x9a\xa2"),
+        heard(TEXT, b"\xf0\x9f\x9a\xa2"), close(),
     ]
     for text in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ok\xce"):
         yield f"invalid UTF-8 {text.hex()}", [frame(TEXT, text)]
@@ -103,17 +114,27 @@ def cases():
 
 async def exchange(reader, writer, pieces):
     """Writes the pieces and returns all that comes until the end."""
+    answer = b""
+    more = asyncio.Event()
 
     async def write():
         for piece in pieces:
+            if isinstance(piece, int):
+                while len(answer) < piece:
+                    more.clear()
+                    await more.wait()
+                continue
             writer.write(piece)
             await writer.drain()
         if not pieces:
             writer.write_eof()
 
     writing = asyncio.create_task(write())
-    answer = await reader.read(-1)
+    while data := await reader.read(1 << 16):
+        answer += data
+        more.set()
     # The server may have closed before it took all.
+    writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     writer.close()
     return answer

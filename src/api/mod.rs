@@ -13,6 +13,7 @@
 mod apps;
 mod builds;
 mod caller;
+mod certificates;
 mod checks;
 mod config;
 mod domains;

@@ -9,8 +9,8 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, checks, config, domains, edge, events, front, logs, processes, pushes, releases,
-    resources, session, ssh, stacks, system,
+    apps, builds, certificates, checks, config, domains, edge, events, front, logs, processes,
+    pushes, releases, resources, session, ssh, stacks, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -63,6 +63,9 @@ fn machine_routes() -> Router<Parts> {
         .route("/events", get(events::list))
         .route("/apps", get(apps::list).post(apps::create))
         .route("/domains", get(domains::global).put(domains::set_global))
+        .route("/letsencrypt", certificates::acme_routes())
+        .route("/letsencrypt/certificates", get(certificates::acme_list))
+        .route("/letsencrypt/renew", post(certificates::renew_all))
         .route("/ssh-keys", get(ssh::keys).post(ssh::add_key))
         .route("/ssh-keys/{id}", delete(ssh::remove_key))
         .route("/ssh/exec", post(ssh::exec))
@@ -74,6 +77,7 @@ fn machine_routes() -> Router<Parts> {
 /// What concerns one app, below `/apps/{app}`.
 fn app_routes() -> Router<Parts> {
     Router::new()
+        .merge(certificates::app_routes())
         .route("/", get(apps::info).delete(apps::destroy))
         .route("/rename", post(apps::rename))
         .route("/clone", post(apps::clone))

@@ -5,8 +5,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, checks, config, domains, events, git, help, logs, pages, ports, proxy, ps,
-    releases, resource, routes, run, ssh_keys, stack, system,
+    apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
+    ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, system,
 };
 
 /// A git-push platform in one program.
@@ -80,6 +80,12 @@ pub(super) enum Noun {
     /// Pages of an app's own in place of Staithe's
     #[command(subcommand)]
     ErrorPages(pages::ErrorPages),
+    /// Certificates
+    #[command(subcommand)]
+    Certs(certs::Verb),
+    /// Certificates that are issued and renewed by themselves
+    #[command(subcommand)]
+    Letsencrypt(letsencrypt::Verb),
     /// Shows an app's first URL
     Url(apps::Urls),
     /// Shows all URLs of an app
@@ -132,6 +138,8 @@ impl Noun {
             Self::Routes(verb) => verb.run(context).await,
             Self::Maintenance(verb) => verb.run(context).await,
             Self::ErrorPages(verb) => verb.run(context).await,
+            Self::Certs(verb) => verb.run(context).await,
+            Self::Letsencrypt(verb) => verb.run(context).await,
             Self::Url(urls) => urls.first(context).await,
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,

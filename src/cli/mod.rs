@@ -13,6 +13,7 @@
 mod apps;
 mod argv;
 mod builds;
+mod certs;
 mod checks;
 mod client;
 mod command;
@@ -23,6 +24,7 @@ mod events;
 mod exit;
 mod git;
 mod help;
+mod letsencrypt;
 mod logs;
 mod output;
 mod pages;

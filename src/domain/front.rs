@@ -109,8 +109,9 @@ impl fmt::Display for PathPrefix {
 
 text_serde!(PathPrefix);
 
-/// Names a certificate with its key: SHA-256 of the end-entity certificate's DER, in lower-case
-/// hexadecimal (its fingerprint).
+/// Names a certificate with its key: SHA-256 over the DER of its chain, leaf first, in lower-case
+/// hexadecimal. A leaf with other intermediates is another one, so that what a name stands for never
+/// changes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CertificateId(String);
 

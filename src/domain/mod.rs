@@ -4,9 +4,11 @@
 //! function. Text that means something is parsed into a type at the edge (`FromStr`) and refused
 //! there with a reason; after the edge no `String` carries a meaning.
 
+mod acme;
 mod actor;
 mod app;
 mod build;
+mod certificate;
 mod check;
 mod config;
 mod event;
@@ -21,9 +23,11 @@ mod resources;
 mod ssh_key;
 mod time;
 
+pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
 pub use app::{App, AppId, AppName, BranchName, RunState};
 pub use build::{Build, BuildId, BuildStatus};
+pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
 pub use event::Event;

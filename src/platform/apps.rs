@@ -56,6 +56,7 @@ impl Platform {
         self.repositories.ensure(name)?;
         self.note(app.id, "app.created", &format!("app `{name}` created"), actor);
         self.publish_routes().await?;
+        self.0.desk.wake();
         Ok(app)
     }
 
@@ -169,6 +170,7 @@ impl Platform {
             self.discard_tree(directory).await;
         }
         self.store.remove_app(app.id)?;
+        self.forget_certificates(app.id);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
         self.publish_routes().await
     }

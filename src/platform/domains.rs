@@ -86,6 +86,7 @@ impl Platform {
         });
         self.note(app.id, "app.domains", &format!("domains set to {shown}"), actor);
         self.publish_routes().await?;
+        self.0.desk.wake();
         self.domains(&app.name).await
     }
 
@@ -144,6 +145,8 @@ impl Platform {
         self.store.set_global_domains(&domains)?;
         let shown = domains.iter().map(Hostname::as_str).collect::<Vec<_>>().join(", ");
         self.note_named(None, "domains.global", &format!("global domains set to {shown}"), actor);
-        self.publish_routes().await
+        self.publish_routes().await?;
+        self.0.desk.wake();
+        Ok(())
     }
 }

@@ -130,3 +130,18 @@ impl From<crate::git::Error> for Error {
         Self::internal("the app's repository cannot be read", error)
     }
 }
+
+impl From<crate::certificate::Error> for Error {
+    fn from(error: crate::certificate::Error) -> Self {
+        Self::internal("a certificate cannot be kept or read", error)
+    }
+}
+
+impl From<crate::certificate::Refused> for Error {
+    fn from(refused: crate::certificate::Refused) -> Self {
+        use crate::certificate::Refused;
+        let late = matches!(refused, Refused::Expired { .. } | Refused::NotYetValid { .. });
+        let error = Self::new(Kind::Invalid, refused.to_string());
+        if late { error.hint("--force takes it all the same") } else { error }
+    }
+}

@@ -12,6 +12,7 @@
 //! **Invariants.** A verb is one method here, whichever interface calls it. At most one deploy of an
 //! app at a time (its lane). Nothing here waits on a request path of an app's users.
 
+mod acme;
 mod apps;
 mod certificates;
 mod changes;
@@ -29,6 +30,7 @@ mod keys;
 mod lanes;
 mod launch;
 mod layers;
+mod letsencrypt;
 mod logs;
 mod pages;
 mod path_routes;
@@ -40,6 +42,7 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod renewal;
 mod routes;
 mod sandbox;
 mod session;
@@ -64,6 +67,7 @@ pub use crate::wire::{
 };
 
 use crate::build::{Lifecycle, Output};
+use crate::certificate::Certificates;
 use crate::container::Runtime;
 use crate::git::Repositories;
 use crate::image::ImageStore;
@@ -72,6 +76,11 @@ use crate::proxy::Supervisor;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
+
+/// Who has done what no user asked for at that moment.
+fn acme_actor() -> crate::domain::Actor {
+    crate::domain::Actor::platform()
+}
 
 /// The mechanisms that the platform composes, opened by the daemon.
 #[derive(Debug)]
@@ -90,6 +99,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// The proxy.
     pub proxy: Supervisor,
+    /// Certificates.
+    pub certificates: Certificates,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -104,6 +115,8 @@ struct Inner {
     lanes: lanes::Lanes,
     builds: pipeline::Running,
     routes: routes::Publisher,
+    book: certificates::Book,
+    desk: acme::Desk,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
 }
@@ -119,6 +132,7 @@ impl std::ops::Deref for Platform {
 impl Platform {
     /// The platform over opened mechanisms. Call [`Platform::recover`] before any verb.
     pub fn new(config: Config, parts: Parts) -> Self {
+        let desk = acme::Desk::new(parts.certificates.config.max_orders);
         Self(Arc::new(Inner {
             config,
             parts,
@@ -126,6 +140,8 @@ impl Platform {
             lanes: lanes::Lanes::default(),
             builds: pipeline::Running::default(),
             routes: routes::Publisher::default(),
+            book: certificates::Book::default(),
+            desk,
             front: tokio::sync::Mutex::default(),
         }))
     }

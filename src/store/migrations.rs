@@ -89,6 +89,22 @@ create table routes (
 ) strict;
 create index routes_by_app on routes (app);
 ",
+    "
+alter table apps add column acme text not null default '{}';
+create table certificates (
+    app integer not null references apps (id) on delete cascade,
+    domain text not null,
+    id text not null,
+    body text not null,
+    primary key (app, domain)
+) strict;
+create table acme_progress (
+    app integer not null references apps (id) on delete cascade,
+    domain text not null,
+    body text not null,
+    primary key (app, domain)
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -10,6 +10,7 @@
 
 mod apps;
 mod builds;
+mod certificates;
 mod events;
 mod front;
 mod keys;
@@ -24,6 +25,7 @@ use rusqlite::Connection;
 
 pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
+pub use certificates::StoredCertificate;
 pub use keys::StoredKey;
 pub use releases::NewRelease;
 pub use settings::StoredStack;

@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod certificates;
 pub mod frames;
 mod front;
 mod kind;
@@ -12,6 +13,7 @@ mod reports;
 mod requests;
 mod stream;
 
+pub use certificates::*;
 pub use front::*;
 pub use kind::Kind;
 pub use problem::Problem;

@@ -159,13 +159,14 @@ pub(in crate::proxy) async fn forward(
         let address = open.upstream.address;
         match connection.core.origins.place(address, fresh).await {
             Err(error) => {
+                connection.core.note_failure(&open.upstream);
                 tried.push(address);
                 failure = Some(Failure::connect(target, address, &error));
             }
             Ok(place) => match attempt(connection, passage, &target, (open, place)).await {
-                Some(next) => return next,
-                None => {
-                    fresh = true;
+                Attempt::Ended(next) => return next,
+                Attempt::Again { fresh: again_fresh } => {
+                    fresh |= again_fresh;
                     failure = Some(Failure::closed(target, address));
                 }
             },
@@ -180,23 +181,33 @@ pub(in crate::proxy) async fn forward(
     }
 }
 
-/// Sends the request and passes the answer on; `None` if the attempt left no trace.
+enum Attempt {
+    Ended(Next),
+    /// It left no trace. Connections that were there before are not trusted again if `fresh`.
+    Again {
+        fresh: bool,
+    },
+}
+
+/// Sends the request and passes the answer on.
 async fn attempt(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
     target: &Target,
     (open, place): (OpenRequest, Place),
-) -> Option<Next> {
+) -> Attempt {
     let request = passage.request;
     let (response, stream) = match clear::open(&place, passage.head, request.has_body()).await {
         Ok(opened) => opened,
-        Err(OpenError::Closed) => return None,
+        Err(OpenError::Closed) => return Attempt::Again { fresh: false },
         Err(OpenError::Unsayable(refusal)) => {
             let answer = Answer::Page(Page::Refused(refusal));
-            return Some(exchange::respond(connection, passage, Some(target), &answer).await);
+            let next = exchange::respond(connection, passage, Some(target), &answer).await;
+            return Attempt::Ended(next);
         }
     };
-    let (relay, upstream) = (Relay::new(connection.timer, &target.settings), open.upstream.address);
+    let relay = Relay::new(connection.timer, &target.settings, connection.core);
+    let upstream = open.upstream.address;
     let (end, until_close) = {
         let Connection { core, reader, writer, buffer, .. } = connection;
         let keep_alive = request.keep_alive && !core.draining.get();
@@ -218,10 +229,13 @@ async fn attempt(
         let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
         (end, client.until_close())
     };
+    relay.note(&end, place.reused, (connection.core, &open.upstream));
     let next = match end {
-        end if relay.may_retry(&end, place.reused, request.replayable()) => return None,
+        end if relay.may_retry(&end, place.reused, request.replayable()) => {
+            return Attempt::Again { fresh: end.is_closed() };
+        }
         End::Received(response) => {
-            connection.record(passage, Some(target), &relay.outcome(upstream));
+            connection.record(passage, Some(target), &relay.outcome(upstream, passage.started));
             match (response.keep_alive, relay.sent.get()) {
                 (true, true) => Next::Request,
                 (false, true) => Next::Close,
@@ -232,7 +246,7 @@ async fn attempt(
     };
     // Open until here: the request is, for the client.
     drop(open);
-    Some(next)
+    Attempt::Ended(next)
 }
 
 /// Tells the client what can still be told.
@@ -242,7 +256,7 @@ async fn fail(
     target: &Target,
     (relay, end, upstream, until_close): (&Relay<'_>, &End, SocketAddr, bool),
 ) -> Next {
-    let known = relay.outcome(upstream);
+    let known = relay.outcome(upstream, passage.started);
     let Some((page, detail)) = relay.page(end) else {
         let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
         let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };

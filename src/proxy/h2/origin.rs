@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Ping;
 use h2::client::{Builder, SendRequest};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -22,7 +23,7 @@ use crate::proxy::Config;
 use crate::proxy::http::{MAX_FIELDS, MAX_HEAD};
 use crate::proxy::timer::Timer;
 
-/// Requests on a connection before the instance has said how many it takes; as RFC 9113 §6.5.2
+/// Requests on a connection to an instance that does not say how many it takes; as RFC 9113 §6.5.2
 /// recommends.
 const ASSUMED_STREAMS: usize = 100;
 
@@ -138,12 +139,19 @@ impl Origins {
             .enable_push(false)
             .handshake(stream)
             .await;
-        let (sender, frames) = handshake.map_err(io::Error::other)?;
+        let (sender, mut frames) = handshake.map_err(io::Error::other)?;
+        let ping = frames.ping_pong();
         let connection =
             Rc::new(Connection { sender, open: Cell::new(0), closed: Cell::new(false) });
         let place = Place::on(&connection, false);
-        origin.connections.borrow_mut().push(Rc::clone(&connection));
-        tokio::task::spawn_local(run(frames, connection, Rc::clone(origin), self.idle_timeout));
+        let frames = run(frames, Rc::clone(&connection), Rc::clone(origin), self.idle_timeout);
+        tokio::task::spawn_local(frames);
+        if let Some(mut ping) = ping {
+            // The answer comes behind the instance's settings, of which the number of streams must be
+            // known before there are several. An error shows again when a request is sent.
+            let _ = ping.ping(Ping::opaque()).await;
+        }
+        origin.connections.borrow_mut().push(connection);
         Ok(place)
     }
 

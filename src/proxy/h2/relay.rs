@@ -16,14 +16,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use crate::proxy::attempts::MAX_INTERIM;
+use crate::proxy::core::Core;
 use crate::proxy::http::body::BadBody;
 use crate::proxy::http::response::{BadResponse, Response};
 use crate::proxy::page::Page;
 use crate::proxy::record::Outcome;
 use crate::proxy::settings::Settings;
 use crate::proxy::timer::Timer;
+use crate::proxy::upstream::Upstream;
 
 /// A part of a body on its way.
 #[derive(Debug, Default)]
@@ -130,6 +133,13 @@ pub(super) enum End {
     TimedOut,
 }
 
+impl End {
+    /// Whether the connection ended, and not only the request.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Failed(ReceiveError::Closed))
+    }
+}
+
 /// How the two directions stand; written by them, read when one of them ends.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
@@ -151,10 +161,13 @@ pub(super) struct Relay<'a> {
     pub(super) bytes: Cell<u64>,
     /// Bytes of body that came from it.
     pub(super) received: Cell<u64>,
+    /// When the head of the answer was there; only for the log.
+    answered_at: Cell<Option<Instant>>,
+    is_logged: bool,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(timer: &'a Timer, settings: &'a Settings) -> Self {
+    pub(super) fn new(timer: &'a Timer, settings: &'a Settings, core: &Core) -> Self {
         Self {
             timer,
             settings,
@@ -166,6 +179,8 @@ impl<'a> Relay<'a> {
             client_awaited: Cell::new(false),
             bytes: Cell::new(0),
             received: Cell::new(0),
+            answered_at: Cell::new(None),
+            is_logged: core.log.is_on(),
         }
     }
 
@@ -315,6 +330,9 @@ impl<'a> Relay<'a> {
     fn begin(&self, response: &Response) {
         self.status.set(response.status);
         self.answered.set(true);
+        if self.is_logged {
+            self.answered_at.set(Some(Instant::now()));
+        }
     }
 
     /// Whether the attempt left no trace, so that another may follow: nothing came back, and either
@@ -330,13 +348,27 @@ impl<'a> Relay<'a> {
             }
     }
 
-    /// What there is to record so far.
-    pub(super) fn outcome(&self, upstream: SocketAddr) -> Outcome {
+    /// What an end says about the instance's health.
+    pub(super) fn note(&self, end: &End, reused: bool, (core, upstream): (&Core, &Upstream)) {
+        match end {
+            End::Received(_) => upstream.health.succeeded(),
+            // The end of a connection that was idle is no failure.
+            End::Failed(ReceiveError::Closed) if !reused => core.note_failure(upstream),
+            _ => {}
+        }
+    }
+
+    /// What there is to record so far of a request that came when it `started`.
+    pub(super) fn outcome(&self, upstream: SocketAddr, started: Instant) -> Outcome {
         Outcome {
             status: self.status.get(),
             bytes: self.bytes.get(),
             received: self.received.get(),
             upstream: Some(upstream),
+            upstream_ms: self.answered_at.get().map(|at| {
+                let waited = at.saturating_duration_since(started);
+                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
+            }),
             ..Outcome::default()
         }
     }

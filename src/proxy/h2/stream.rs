@@ -187,8 +187,9 @@ enum Attempt {
     Ended,
     /// The instance takes no connection.
     Unreachable(io::Error),
-    /// The instance had closed the connection before the request: nothing was lost.
-    Stale,
+    /// The instance had closed the connection before the request, or says that it has not looked at
+    /// it: nothing was lost. Connections that were there before are not trusted again if `fresh`.
+    Again { fresh: bool },
 }
 
 impl Passage<'_> {
@@ -228,11 +229,11 @@ impl Passage<'_> {
             let attempt = match target.settings.upstream_protocol {
                 UpstreamProtocol::Http1 => match core.pool.connect(address, reuse).await {
                     Ok(connected) => self.attempt_plain(body, &target, open, connected).await,
-                    Err(error) => Attempt::Unreachable(error),
+                    Err(error) => self.unreachable(&open, error),
                 },
                 UpstreamProtocol::H2c => match core.origins.place(address, fresh).await {
                     Ok(place) => self.attempt_clear(body, &target, open, &place).await,
-                    Err(error) => Attempt::Unreachable(error),
+                    Err(error) => self.unreachable(&open, error),
                 },
             };
             match attempt {
@@ -241,8 +242,8 @@ impl Passage<'_> {
                     tried.push(address);
                     failure = Some(Failure::connect(target, address, &error));
                 }
-                Attempt::Stale => {
-                    reuse = Reuse::Never;
+                Attempt::Again { fresh } => {
+                    reuse = if fresh { Reuse::Never } else { reuse };
                     failure = Some(Failure::closed(target, address));
                 }
             }
@@ -258,8 +259,13 @@ impl Passage<'_> {
     }
 
     fn asked<'t>(&self, target: &'t Target) -> Asked<'t> {
-        let secure = self.session.client.listener.scheme == Scheme::Https;
+        let secure = self.admission.scheme == Scheme::Https;
         plain::asked(self.request, target.settings.hsts.as_deref().filter(|_| secure))
+    }
+
+    fn unreachable(&self, open: &OpenRequest, error: io::Error) -> Attempt {
+        self.session.core.note_failure(&open.upstream);
+        Attempt::Unreachable(error)
     }
 
     /// Sends the request to an instance that speaks HTTP/1.1, and passes the answer on.
@@ -271,28 +277,33 @@ impl Passage<'_> {
         mut connected: Connected,
     ) -> Attempt {
         let core = &self.session.core;
-        let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
+        let relay = Relay::new(self.timer, &target.settings, core);
+        let upstream = open.upstream.address;
         let (mut reader, mut writer) = connected.stream.split();
         let mut sink = PlainSink { writer: &mut writer, framing: self.request.framing };
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
+        relay.note(&end, connected.reused, (core, &open.upstream));
         match end {
             end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
-                return Attempt::Stale;
+                return Attempt::Again { fresh: true };
             }
             End::Received(response) if response.status == 101 => {
                 body.withheld = false;
                 let sides = tunnel::Upstream { reader, writer, rest };
                 let limit = (self.timer, target.settings.tunnel_idle_timeout);
-                let bytes = tunnel::run(self.responder, body, sides, limit).await;
-                self.record(Some(target), &Outcome { bytes, ..relay.outcome(upstream) });
+                let (received, bytes) = tunnel::run(self.responder, body, sides, limit).await;
+                self.record(
+                    Some(target),
+                    &Outcome { bytes, received, ..relay.outcome(upstream, self.started) },
+                );
             }
             End::Received(response) => {
                 if response.reusable && relay.sent.get() && rest.is_empty() {
                     core.pool.keep(&open.upstream, connected.stream);
                 }
-                self.record(Some(target), &relay.outcome(upstream));
+                self.record(Some(target), &relay.outcome(upstream, self.started));
             }
             end => {
                 // Closes the connection to the instance, which so learns at once.
@@ -322,25 +333,27 @@ impl Passage<'_> {
         let (response, stream) = match clear::open(place, self.head, self.request.has_body()).await
         {
             Ok(opened) => opened,
-            Err(OpenError::Closed) => return Attempt::Stale,
+            Err(OpenError::Closed) => return Attempt::Again { fresh: false },
             Err(OpenError::Unsayable(refusal)) => {
                 let refusal = Answer::Page(Page::Refused(refusal));
                 self.respond(Some(target), &refusal, Outcome::default()).await;
                 return Attempt::Ended;
             }
         };
-        let (relay, upstream) = (Relay::new(self.timer, &target.settings), open.upstream.address);
+        let relay = Relay::new(self.timer, &target.settings, core);
+        let upstream = open.upstream.address;
         let mut sink = ClearSink { stream, ended: !self.request.has_body() };
         let mut answer =
             ClearAnswer::new(response, place, &core.clock, (self.asked(target), &relay.sent));
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
+        relay.note(&end, place.reused, (core, &open.upstream));
         match end {
             end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
-                return Attempt::Stale;
+                return Attempt::Again { fresh: end.is_closed() };
             }
-            End::Received(_) => self.record(Some(target), &relay.outcome(upstream)),
+            End::Received(_) => self.record(Some(target), &relay.outcome(upstream, self.started)),
             end => self.fail(&relay, &end, target, upstream).await,
         }
         drop(open);
@@ -360,7 +373,7 @@ impl Passage<'_> {
 
     /// Tells the client what can still be told.
     async fn fail(&self, relay: &Relay<'_>, end: &End, target: &Target, upstream: SocketAddr) {
-        let known = relay.outcome(upstream);
+        let known = relay.outcome(upstream, self.started);
         let Some((page, detail)) = relay.page(end) else {
             self.session.meter.spend_reset();
             let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
@@ -381,7 +394,7 @@ impl Passage<'_> {
     /// Answers the request ourselves, and records that; `known` is what else there is to say.
     async fn respond(&self, target: Option<&Target>, answer: &Answer, known: Outcome) {
         let (wants, request_id) = (self.request.wants, self.id());
-        let scheme = self.session.client.listener.scheme;
+        let scheme = self.admission.scheme;
         let rendered = answer.render(&Reader { wants, request_id, target, scheme });
         let asked = (request_id, self.request.method);
         let written = send_page(self.session, self.responder, self.timer, &rendered, asked).await;

@@ -27,14 +27,14 @@ pub(super) struct Upstream<'u> {
 }
 
 /// Joins the client and the instance until both have ended, one is gone, or nobody says anything for
-/// so long; returns the bytes that went to the client.
+/// so long; returns the bytes that came from the client, and those that went to it.
 pub(super) async fn run(
     responder: &Responder,
     body: &mut StreamBody,
     upstream: Upstream<'_>,
     (timer, idle): (&Timer, Duration),
-) -> u64 {
-    let bytes = Cell::new(0);
+) -> (u64, u64) {
+    let (received, bytes) = (Cell::new(0), Cell::new(0));
     let Upstream { mut reader, mut writer, mut rest } = upstream;
     timer.set(idle);
     let up = async {
@@ -42,6 +42,7 @@ pub(super) async fn run(
             let piece = body.next().await.map_err(|_| Ended)?;
             write_all(&mut writer, &mut [IoSlice::new(&piece.data)]).await.map_err(|_| Ended)?;
             body.release(piece.data.len());
+            received.set(received.get() + piece.data.len() as u64);
             timer.set(idle);
             if piece.last {
                 return writer.shutdown().await.map_err(|_| Ended);
@@ -82,7 +83,7 @@ pub(super) async fn run(
         // RFC 8441 §5.1: an end that is no orderly one.
         responder.reset(Reason::CANCEL);
     }
-    bytes.get()
+    (received.get(), bytes.get())
 }
 
 /// A side that is gone: the other one's connection is closed too.

@@ -62,8 +62,18 @@ impl CertificateFiles {
         let chain = chain.map_err(|source| CertificateError::Pem { source })?;
         let key = PrivateKeyDer::from_pem_slice(&pem);
         let key = key.map_err(|source| CertificateError::Pem { source })?;
-        CertifiedKey::from_der(chain, key, provider)
-            .map_err(|source| CertificateError::Unusable { source })
+        // Not `from_der`: it reads the certificate as a verifier does, and verifiers refuse the
+        // critical extension of those that answer TLS-ALPN-01 (RFC 8737 §3).
+        let signer = provider.key_provider.load_private_key(key);
+        let signer = signer.map_err(|source| CertificateError::Unusable { source })?;
+        let key = CertifiedKey::new(chain, signer);
+        match key.keys_match() {
+            Ok(()) => Ok(key),
+            Err(rustls::Error::InvalidCertificate(error)) if is_critical_extension(&error) => {
+                Ok(key)
+            }
+            Err(source) => Err(CertificateError::Unusable { source }),
+        }
     }
 
     fn read(&self, id: &CertificateId) -> Result<Vec<u8>, CertificateError> {
@@ -81,6 +91,16 @@ impl CertificateFiles {
             true => Ok(pem),
             false => Err(CertificateError::TooLong),
         }
+    }
+}
+
+/// What rustls says of a critical extension that it does not know.
+fn is_critical_extension(error: &rustls::CertificateError) -> bool {
+    match error {
+        rustls::CertificateError::Other(error) => {
+            error.0.to_string() == "UnsupportedCriticalExtension"
+        }
+        _ => false,
     }
 }
 
@@ -124,6 +144,15 @@ mod tests {
         assert!(load("nothing").unwrap_err().contains("PEM"));
         let long = "#".repeat(usize::try_from(MAX_FILE).unwrap() + 1);
         assert!(load(&long).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn a_certificate_that_answers_a_challenge_is_read() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
+        params.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(&[7; 32])];
+        let made = params.self_signed(&key).unwrap();
+        load(&format!("{}{}", made.pem(), key.serialize_pem())).unwrap();
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod admission;
 mod bodies;
 mod h2;
+mod h2_apps;
+mod h2_hostile;
 mod hops;
 mod life;
 mod pages;

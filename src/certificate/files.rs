@@ -1,0 +1,178 @@
+//! The directory of certificates: one file for each, chain and key, named by its content.
+//!
+//! Root writes, the proxy's group reads, nobody else: `0640 root:<proxy>` in a directory `0750`.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::Error;
+use super::pair::{Pair, Validity};
+use super::trust::Trust;
+use crate::domain::{CertificateId, Timestamp};
+use crate::support::atomic_file;
+
+/// The largest file: what [`Pair`] lets in.
+const MAX_BYTES: u64 = 128 << 10;
+
+/// The directory.
+#[derive(Debug, Clone)]
+pub struct Files {
+    directory: PathBuf,
+    group: u32,
+}
+
+impl Files {
+    /// Opens or makes the directory, readable by `group`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn open(directory: &Path, group: u32) -> Result<Self, Error> {
+        let failed = |source| Error::File { operation: "make", path: directory.into(), source };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
+            .and_then(|()| chown(directory, None, Some(group)))
+            .map_err(failed)?;
+        Ok(Self { directory: directory.into(), group })
+    }
+
+    fn path(&self, id: &CertificateId) -> PathBuf {
+        self.directory.join(format!("{id}.pem"))
+    }
+
+    /// Keeps a pair. When this returns, the file survives a power cut and the proxy can read it.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn keep(&self, pair: &Pair) -> Result<(), Error> {
+        let path = self.path(&pair.facts().id);
+        let contents = format!("{}{}", pair.certificate_pem(), pair.key_pem());
+        let failed = |operation| {
+            let path = path.clone();
+            move |source| Error::File { operation, path, source }
+        };
+        // Nobody but root may read it until it has its group, and with 0600 nobody ever does by
+        // mistake: the bits are widened last.
+        atomic_file::write(&path, contents.as_bytes(), 0o600).map_err(failed("write"))?;
+        chown(&path, None, Some(self.group)).map_err(failed("give to the proxy's group"))?;
+        let mode = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(&path, mode).map_err(failed("set the mode of"))
+    }
+
+    /// The pair of that name, whatever its validity.
+    ///
+    /// # Errors
+    /// [`Error::File`]; [`Error::Damaged`] if it is not what was written.
+    pub fn read(&self, id: &CertificateId, now: Timestamp, trust: &Trust) -> Result<Pair, Error> {
+        let path = self.path(id);
+        let read = || -> io::Result<String> {
+            use io::Read;
+            let mut text = String::new();
+            std::fs::File::open(&path)?.take(MAX_BYTES).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|source| Error::File {
+            operation: "read",
+            path: path.clone(),
+            source,
+        })?;
+        Pair::parse(&text, &keys_of(&text), now, Validity::Waived, trust)
+            .map(|checked| checked.pair)
+            .map_err(|source| Error::Damaged { path, source })
+    }
+
+    /// Whether there is a file of that name.
+    pub fn has(&self, id: &CertificateId) -> bool {
+        self.path(id).is_file()
+    }
+
+    /// Removes a pair, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove(&self, id: &CertificateId) -> Result<(), Error> {
+        let path = self.path(id);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::File { operation: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every file but those in `kept` and those younger than `age`, which may not be
+    /// recorded yet; half-written ones included.
+    ///
+    /// # Errors
+    /// [`Error::File`], of the last one that cannot be removed; the others are.
+    pub fn remove_others(
+        &self,
+        kept: &HashSet<CertificateId>,
+        age: Duration,
+    ) -> Result<usize, Error> {
+        let failed =
+            |operation, path: &Path, source| Error::File { operation, path: path.into(), source };
+        let entries = std::fs::read_dir(&self.directory)
+            .map_err(|source| failed("read", &self.directory, source))?;
+        let names: HashSet<String> = kept.iter().map(|id| format!("{id}.pem")).collect();
+        let (mut removed, mut failure) = (0, None);
+        for entry in entries.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
+                continue;
+            }
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            if modified.is_ok_and(|at| at.elapsed().unwrap_or_default() < age) {
+                continue;
+            }
+            match std::fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => failure = Some(failed("remove", &entry.path(), source)),
+            }
+        }
+        failure.map_or(Ok(removed), Err)
+    }
+}
+
+/// The part of a kept file behind its certificates.
+fn keys_of(text: &str) -> String {
+    let lines = text.lines().skip_while(|line| {
+        !(line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----"))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::issue;
+
+    #[test]
+    fn a_kept_pair_is_read_back_and_others_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("certificates");
+        let group = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata("/proc/self").unwrap());
+        let files = Files::open(&directory, group).unwrap();
+        let trust = Trust::of_host();
+        let now = Timestamp(1_767_323_045_000);
+        let make =
+            |name: &str| issue::self_signed(&name.parse().unwrap(), now, &trust).unwrap().pair;
+        let (kept, other) = (make("a.test"), make("b.test"));
+        files.keep(&kept).unwrap();
+        files.keep(&other).unwrap();
+        let id = &kept.facts().id;
+        let mode = std::fs::metadata(files.path(id)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        let read = files.read(id, now, &trust).unwrap();
+        assert_eq!(read.key_pem(), kept.key_pem());
+        assert_eq!(read.certificate_pem(), kept.certificate_pem());
+        let kept_ids = HashSet::from([id.clone()]);
+        assert_eq!(files.remove_others(&kept_ids, Duration::from_secs(3600)).unwrap(), 0);
+        let removed = files.remove_others(&kept_ids, Duration::ZERO).unwrap();
+        assert_eq!((removed, files.has(id), files.has(&other.facts().id)), (1, true, false));
+    }
+}
