@@ -148,6 +148,11 @@ mod tests {
     /// SIGSYS, signal(7).
     const SIGSYS: i32 = 31;
 
+    #[allow(clippy::disallowed_methods, reason = "a file that nothing depends on")]
+    fn write(path: &std::path::Path, text: &str) -> io::Result<()> {
+        std::fs::write(path, text)
+    }
+
     /// Not a test by itself: [`machine_an_intruder_has_no_program_and_no_other_socket`] runs it in
     /// a process of its own, which the filter may end.
     #[test]
@@ -192,10 +197,10 @@ mod tests {
         let (own, readable) = (directory.path().join("own"), directory.path().join("readable"));
         for path in [&own, &readable] {
             std::fs::create_dir(path).unwrap();
-            std::fs::write(path.join("file"), "text").unwrap();
+            write(&path.join("file"), "text").unwrap();
         }
         let outside = directory.path().join("outside");
-        std::fs::write(&outside, "secret").unwrap();
+        write(&outside, "secret").unwrap();
         // The rules are a thread's.
         let thread = std::thread::spawn(move || {
             sys::credentials::no_new_privileges().unwrap();
@@ -207,7 +212,7 @@ mod tests {
             crate::support::atomic_file::write(&own.join("file"), b"new", 0o600).unwrap();
             std::fs::remove_file(own.join("file")).unwrap();
             assert_eq!(std::fs::read_to_string(readable.join("file")).unwrap(), "text");
-            denied(std::fs::write(readable.join("file"), "mine"));
+            denied(write(&readable.join("file"), "mine"));
             denied(std::fs::read(&outside).map(|_| ()));
             denied(std::fs::read("/etc/passwd").map(|_| ()));
             denied(std::fs::rename(readable.join("file"), own.join("file")));

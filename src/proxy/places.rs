@@ -200,7 +200,7 @@ mod tests {
         let run_dir = directory.path();
         for name in ["proxy-7.sock", "proxy-12.sock", "proxy.json", "proxy-x.sock", "control.sock"]
         {
-            std::fs::write(run_dir.join(name), "").unwrap();
+            std::fs::File::create(run_dir.join(name)).unwrap();
         }
         let mut found = generations(run_dir);
         found.sort_unstable();

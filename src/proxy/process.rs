@@ -146,11 +146,11 @@ fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<
     let running = start_cores(shared, bound, log.as_ref())?;
     let routes = shared.routes.load().version;
     tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
-    if let Some(predecessor) = predecessor {
-        if let Err(error) = predecessor.take_over(drain) {
-            // It goes on beside us, from the same queues, until the control plane ends it.
-            tracing::error!(error = report(&error), "tell the predecessor");
-        }
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.take_over(drain)
+    {
+        // It goes on beside us, from the same queues, until the control plane ends it.
+        tracing::error!(error = report(&error), "tell the predecessor");
     }
     offer_sockets(shared, offer, running.commands.clone())?;
     let identity = Identity { owner: doors.owner, fingerprint, listening };

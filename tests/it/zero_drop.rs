@@ -118,7 +118,8 @@ fn tell(size: &Size, took: Duration, seen: &[Seen], (echoes, uploads): (u64, u64
         "uploads": uploads,
         "failed": 0,
     });
-    std::fs::write(path, report.to_string()).unwrap();
+    let mut file = std::fs::File::create(path).unwrap();
+    file.write_all(report.to_string().as_bytes()).unwrap();
 }
 
 /// How many switches there were, for those who wait for the next.

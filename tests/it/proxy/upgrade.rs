@@ -220,7 +220,10 @@ async fn an_upgrade_that_fails_leaves_the_process_as_it_was() {
     let mut client = world.client().await;
     let pid = world.handle().await.pid();
     std::fs::remove_file(&program).unwrap();
-    std::fs::write(&program, "#!/bin/sh\necho no such luck >&2; exit 7\n").unwrap();
+    let script = b"#!/bin/sh\necho no such luck >&2; exit 7\n";
+    std::fs::File::create(&program)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, script))
+        .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = world.supervisor.upgrade().await.unwrap_err();
     assert!(matches!(error, Error::EndedAtStart { .. }), "{error}");
