@@ -9,6 +9,9 @@ use super::output::{Format, FormatArg, Report};
 use crate::domain::{AppName, ProxyKey};
 use crate::wire::{ProxyChange, ProxyProcess, ProxyReport, ProxyUpgradeReport, Switch};
 
+/// How many lines are shown if not told; as of `logs`.
+const DEFAULT_LINES: usize = 100;
+
 /// `proxy:<verb>`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -20,6 +23,8 @@ pub(super) enum Verb {
     Enable(AppArg),
     /// Takes an app off the web: its domains are unknown hosts
     Disable(AppArg),
+    /// Shows the requests of an app's clients
+    Logs(Logs),
     /// Replaces the proxy's process, without a refused or lost connection
     ///
     /// The new process takes the listening sockets over. The old one answers what is open, tells
@@ -43,6 +48,8 @@ pub(super) enum NginxVerb {
     Report(ReportOf),
     /// As `proxy:set`
     Set(Set),
+    /// As `proxy:logs`
+    AccessLogs(Logs),
 }
 
 /// `proxy:report`.
@@ -70,6 +77,19 @@ pub(super) struct Set {
     value: Vec<String>,
 }
 
+/// `proxy:logs`.
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    #[command(flatten)]
+    app: AppArg,
+    /// Goes on with new lines as they come
+    #[arg(long, short)]
+    tail: bool,
+    /// How many of the last lines
+    #[arg(long, short, default_value_t = DEFAULT_LINES)]
+    num: usize,
+}
+
 impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
@@ -77,6 +97,7 @@ impl Verb {
             Self::Set(args) => set(context, args).await,
             Self::Enable(AppArg { app }) => switch(context, &app, true).await,
             Self::Disable(AppArg { app }) => switch(context, &app, false).await,
+            Self::Logs(args) => logs(context, &args).await,
             Self::Upgrade(args) => upgrade(context, args).await,
         }
     }
@@ -87,8 +108,16 @@ impl NginxVerb {
         match self {
             Self::Report(args) => show(context, args).await,
             Self::Set(args) => set(context, args).await,
+            Self::AccessLogs(args) => logs(context, &args).await,
         }
     }
+}
+
+async fn logs(context: &mut Context, args: &Logs) -> Result<(), Failure> {
+    let Logs { app: AppArg { app }, tail, num } = args;
+    let path = format!("/apps/{app}/access-log?num={num}&tail={tail}");
+    let out = &mut context.out;
+    context.client.values(&path, |line: String| out.line(&line)).await
 }
 
 async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {

@@ -170,6 +170,7 @@ impl Platform {
             self.discard_tree(directory).await;
         }
         self.store.remove_app(app.id)?;
+        self.remove_access_log(name);
         self.forget_certificates(app.id);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
         self.publish_routes().await

@@ -109,14 +109,13 @@ impl From<crate::image::Error> for Error {
 impl From<crate::proxy::Error> for Error {
     fn from(error: crate::proxy::Error) -> Self {
         match error {
-            crate::proxy::Error::Port { port, source } => Self::new(
-                Kind::Conflict,
-                format!("port {port} of the machine cannot be opened"),
-            )
-            .hint(format!(
-                "choose another, or end what holds it: `ss -ltnp 'sport = :{port}'` shows it"
-            ))
-            .because(source),
+            crate::proxy::Error::Port { port, source } => {
+                let message = format!("host port {port} cannot be opened: {source}");
+                let hint = format!(
+                    "choose another, or end what holds it; `ss -ltnp 'sport = :{port}'` shows it"
+                );
+                Self::new(Kind::Conflict, message).hint(hint)
+            }
             error @ crate::proxy::Error::EndedAtStart { .. } => {
                 Self::internal("a new process of the proxy does not start", error)
             }

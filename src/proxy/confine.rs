@@ -19,7 +19,7 @@ const ALLOWED: &str = "
     epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 eventfd2 exit exit_group fchmod fcntl
     fdatasync fstat fsync ftruncate futex getcwd getdents64 getegid geteuid getgid getpeername
     getpid getppid getrandom getrlimit getsockname getsockopt gettid gettimeofday getuid listen
-    lseek madvise membarrier mmap mprotect mremap munmap nanosleep newfstatat openat pipe2 ppoll
+    lseek madvise membarrier mkdirat mmap mprotect mremap munmap nanosleep newfstatat openat pipe2 ppoll
     pread64 prlimit64 pwrite64 read readv recvfrom recvmsg renameat renameat2 restart_syscall rseq
     rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield sendfile sendmsg sendto
     set_robust_list set_tid_address setsockopt shutdown sigaltstack socketpair splice statx tgkill
@@ -27,7 +27,7 @@ const ALLOWED: &str = "
 
 /// Older spellings of the above that only this architecture has, and libc uses.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_HERE: &str = "accept epoll_wait lstat poll rename stat unlink";
+const ALLOWED_HERE: &str = "accept epoll_wait lstat mkdir poll rename stat unlink";
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &str = "accept";
 

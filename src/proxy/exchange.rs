@@ -24,9 +24,10 @@ use super::http::request::Request;
 use super::http::response::{self, Asked, BadResponse, Response};
 use super::http::scan::HeadScan;
 use super::page::Page;
-use super::record::{CLIENT_LEFT, Outcome};
+use super::record::{CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome};
 use super::router::Target;
 use super::settings::Settings;
+use super::splice::{self, Pipe};
 use super::stream::{Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
@@ -336,7 +337,7 @@ impl Ended<'_> {
     fn leave(&self, connection: &Connection<'_>) -> Next {
         let outcome = self.outcome();
         let status = if outcome.status == 0 { CLIENT_LEFT } else { outcome.status };
-        let outcome = Outcome { status, aborted: true, error: Some("client-left"), ..outcome };
+        let outcome = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..outcome };
         connection.record(self.passage, Some(self.target), &outcome);
         Next::Close
     }
@@ -393,7 +394,7 @@ impl SendSide<'_, '_, '_> {
             if taken.done {
                 return Ok(Sent::Whole);
             }
-            self.timer.set(idle);
+            self.timer.set(self.settings.request_pause(self.progress.answered.get()));
             self.progress.client_awaited.set(true);
             let read = self.buffer.fill(self.reader).await;
             self.progress.client_awaited.set(false);
@@ -539,7 +540,13 @@ impl ReceiveSide<'_, '_, '_> {
             if done {
                 return Ok(());
             }
-            self.timer.set(self.settings.body_idle_timeout);
+            if let Some(remaining) = body.remaining().filter(|left| *left >= splice::WORTHWHILE)
+                && response.framing == response.sent_framing
+                && self.writer.plain().is_some()
+            {
+                return self.splice(remaining).await;
+            }
+            self.timer.set(self.settings.answer_pause(response.framing));
             match buffer.fill(self.reader).await {
                 Ok(0) if response.framing == Framing::UntilClose => at_end = true,
                 Ok(0) => return Err(ReceiveError::Cut("the connection ended inside the body")),
@@ -547,6 +554,29 @@ impl ReceiveSide<'_, '_, '_> {
                 Err(_) => return Err(ReceiveError::Cut("the connection broke inside the body")),
             }
         }
+    }
+
+    /// Passes on the rest of a body, of which nothing was read yet, inside the kernel.
+    async fn splice(&mut self, mut remaining: u64) -> Result<(), ReceiveError> {
+        let Some(client) = self.writer.plain() else { return Err(ReceiveError::Client) };
+        let pipe = Pipe::take();
+        let mut pipe = pipe.map_err(|_| ReceiveError::Cut("there are no descriptors left"))?;
+        while remaining > 0 {
+            self.timer.set(self.settings.body_idle_timeout);
+            let filled = match pipe.fill(self.reader.as_ref(), remaining).await {
+                Ok(0) => return Err(ReceiveError::Cut("the connection ended inside the body")),
+                Ok(filled) => filled as u64,
+                Err(_) => return Err(ReceiveError::Cut("the connection broke inside the body")),
+            };
+            remaining -= filled;
+            self.timer.set(self.settings.body_idle_timeout);
+            while pipe.held() > 0 {
+                let passed = pipe.drain(client).await.map_err(|_| ReceiveError::Client)?;
+                self.timer.set(self.settings.body_idle_timeout);
+                self.progress.bytes.set(self.progress.bytes.get() + passed as u64);
+            }
+        }
+        Ok(())
     }
 
     /// From here on the client has a part of the answer, and a page of ours comes too late.

@@ -9,7 +9,7 @@
 //! ```
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use socket2::Socket;
 
 use crate::sys;
 
-use super::{Error, User, handover};
+use super::{Error, User, access_log, handover};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
@@ -27,6 +27,9 @@ const DIRECTORY: &str = "proxy";
 /// What the control plane writes for the proxy to read, in the data directory.
 const CERTIFICATES: &str = "certificates";
 const PAGES: &str = "pages";
+
+/// Files of a former user that are taken over; more than there are apps.
+const MAX_FILES: usize = 100_000;
 
 const SEAM: &str = "proxy-";
 const HANDOVER: &str = "handover-";
@@ -87,17 +90,26 @@ fn let_read(directory: &Path, user: User) -> io::Result<()> {
 
 /// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
 /// Only plain files with one name: a former user may have left a link to a file that is not ours.
-fn take_over(directory: &Path, user: User) -> io::Result<()> {
-    if owner_of(directory)? == user.uid {
+fn take_over(path: &Path, user: User) -> io::Result<()> {
+    if owner_of(path)? == user.uid {
         return Ok(());
     }
-    let (uid, gid) = (Some(user.uid), Some(user.gid));
-    std::os::unix::fs::lchown(directory, uid, gid)?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() && metadata.nlink() == 1 {
-            std::os::unix::fs::lchown(entry.path(), uid, gid)?;
+    let directory = sys::fs::open_directory(path)?;
+    take_over_files(&directory, user)?;
+    match sys::fs::open_directory_beneath(directory.as_fd(), access_log::DIRECTORY) {
+        Ok(logs) => take_over_files(&logs, user),
+        // None yet, or something that is none of ours.
+        Err(_) => Ok(()),
+    }
+}
+
+fn take_over_files(directory: &OwnedFd, user: User) -> io::Result<()> {
+    let User { uid, gid } = user;
+    sys::fs::chown(directory.as_fd(), uid, gid)?;
+    for name in sys::fs::names(directory.as_fd(), MAX_FILES)? {
+        let stat = sys::fs::stat_at(directory.as_fd(), &name)?;
+        if stat.kind == sys::fs::FileKind::Regular && stat.links == 1 {
+            sys::fs::chown_at(directory.as_fd(), &name, uid, gid)?;
         }
     }
     Ok(())

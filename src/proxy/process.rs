@@ -84,6 +84,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         connections: AtomicU64::new(0),
         unknown_host: AtomicU64::new(0),
         bad_request: AtomicU64::new(0),
+        errors: Default::default(),
         ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
         retiring: false.into(),

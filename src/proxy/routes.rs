@@ -106,9 +106,9 @@ pub struct RouteSettings {
     pub max_head: Option<Bytes>,
     /// From the end of the request to the head of the answer.
     pub response_head_timeout: Option<Millis>,
-    /// The longest pause inside a body, in either direction.
+    /// The longest pause inside the body of a request, and of an answer of known length.
     pub body_idle_timeout: Option<Millis>,
-    /// The longest silence on an upgraded connection.
+    /// The longest silence on an upgraded connection, and inside an answer without a length.
     pub tunnel_idle_timeout: Option<Millis>,
     /// What the instances speak.
     pub upstream_protocol: UpstreamProtocol,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::{Hostname, IpRange, Millis, UpstreamProtocol};
 
 use super::http::MAX_HEAD;
+use super::http::body::Framing;
 use super::{AccessLogFormat, Config, Hsts, PageOccasion, RouteSettings};
 
 /// Compiled [`RouteSettings`].
@@ -62,6 +63,22 @@ impl Settings {
             pages: pages.filter_map(|own| Some((own.when, page(&own.id)?))).collect(),
             access_log: settings.access_log,
         }
+    }
+
+    /// How long an instance may be silent inside an answer. One whose length it has announced has an
+    /// end, and silence is a fault; one without is a stream, as server-sent events, and silent for as
+    /// long as there is nothing to tell.
+    pub(super) fn answer_pause(&self, framing: Framing) -> Duration {
+        match framing {
+            Framing::None | Framing::Length(_) => self.body_idle_timeout,
+            Framing::Chunked | Framing::UntilClose => self.tunnel_idle_timeout,
+        }
+    }
+
+    /// How long a client may be silent inside its request. Once there is an answer to it the two are
+    /// a conversation, as in gRPC.
+    pub(super) fn request_pause(&self, is_answered: bool) -> Duration {
+        if is_answered { self.tunnel_idle_timeout } else { self.body_idle_timeout }
     }
 
     /// Whether the lists let `client` in.

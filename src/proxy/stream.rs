@@ -136,6 +136,16 @@ pub(super) enum Writer<'s> {
     Tls(&'s RefCell<TlsStream>),
 }
 
+impl Writer<'_> {
+    /// The socket, if what is written goes into it as it is.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(writer) => Some(writer.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
 impl Sink for Writer<'_> {
     fn poll_write(
         &mut self,

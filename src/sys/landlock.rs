@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub enum Use {
     /// Reading files and listing.
     Read,
-    /// Reading, and writing, making, renaming and removing plain files.
+    /// Reading, and writing, making, renaming and removing plain files; making directories.
     Files,
 }
 
@@ -19,6 +19,7 @@ const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
 const READ_DIR: u64 = 1 << 3;
 const REMOVE_FILE: u64 = 1 << 5;
+const MAKE_DIR: u64 = 1 << 7;
 const MAKE_REG: u64 = 1 << 8;
 /// Moving into another directory; version 2.
 const REFER: u64 = 1 << 13;
@@ -103,7 +104,7 @@ impl Ruleset {
         let read = READ_FILE | READ_DIR;
         let access = match usage {
             Use::Read => read,
-            Use::Files => read | WRITE_FILE | REMOVE_FILE | MAKE_REG | TRUNCATE,
+            Use::Files => read | WRITE_FILE | REMOVE_FILE | MAKE_DIR | MAKE_REG | TRUNCATE,
         };
         let rule = PathBeneathAttr {
             allowed_access: access & self.handled,

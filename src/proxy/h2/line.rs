@@ -229,7 +229,7 @@ async fn attempt(
         let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
         (end, client.until_close())
     };
-    relay.note(&end, place.reused, (connection.core, &open.upstream));
+    relay.note(&end, place.reused, &open.upstream);
     let next = match end {
         end if relay.may_retry(&end, place.reused, request.replayable()) => {
             return Attempt::Again { fresh: end.is_closed() };

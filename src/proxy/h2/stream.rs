@@ -284,7 +284,7 @@ impl Passage<'_> {
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        relay.note(&end, connected.reused, (core, &open.upstream));
+        relay.note(&end, connected.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: true };
@@ -348,7 +348,7 @@ impl Passage<'_> {
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
-        relay.note(&end, place.reused, (core, &open.upstream));
+        relay.note(&end, place.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: end.is_closed() };
@@ -422,6 +422,7 @@ impl Passage<'_> {
             method: &self.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: self.admission.asked_target().map_or(sent, str::as_bytes),
+            referer: &self.head[request.referer.clone()],
             user_agent: &self.head[request.user_agent.clone()],
         };
         record::ended(&self.session.core, target, &seen, outcome);

@@ -82,6 +82,14 @@ impl BodyReader {
         }
     }
 
+    /// How many bytes of a body of known length are still to come.
+    pub(in crate::proxy) fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Length(remaining) => Some(*remaining),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+
     /// The trailer fields that may be passed on, each a line with its end.
     pub(in crate::proxy) fn trailers(&self) -> &[u8] {
         match self {

@@ -18,7 +18,7 @@ use super::super::{Challenge, RouteTable};
 use super::files::{CertificateError, CertificateFiles};
 
 /// The protocols that apps are served by, our first choice first (RFC 7301).
-const SERVED: &[&[u8]] = &[b"http/1.1"];
+const SERVED: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The protocol of certificate authorities that validate a name (RFC 8737).
 pub(super) const ACME: &[u8] = b"acme-tls/1";

@@ -194,11 +194,16 @@ async fn other_settings_replace_the_process_with_its_sockets() {
         let now = world.handle().await.pid();
         assert_ne!(now, pid);
         assert_eq!(world.supervisor.listening().unwrap().listen, [world.address]);
-        let cores = std::fs::read_dir(format!("/proc/{now}/task")).unwrap();
         let is_core = |task: &std::fs::DirEntry| {
             std::fs::read_to_string(task.path().join("comm")).unwrap().starts_with("core-")
         };
-        assert_eq!(cores.flatten().filter(is_core).count(), threads);
+        // A thread names itself, a moment after its start.
+        eventually(|| async {
+            let tasks = std::fs::read_dir(format!("/proc/{now}/task")).unwrap();
+            let cores = tasks.flatten().filter(is_core).count();
+            if cores == threads { Ok(()) } else { Err(format!("{cores} cores")) }
+        })
+        .await;
         // Enough for each of the sockets to be chosen.
         for _ in 0..50 {
             assert_eq!(world.ask(GET).await.text(), "hello");
