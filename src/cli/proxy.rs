@@ -5,9 +5,9 @@ use hyper::Method;
 
 use super::context::{AppArg, Context, ReportArgs};
 use super::exit::Failure;
-use super::output::{Format, Report};
+use super::output::{Format, FormatArg, Report};
 use crate::domain::{AppName, ProxyKey};
-use crate::wire::{ProxyChange, ProxyReport, Switch};
+use crate::wire::{ProxyChange, ProxyProcess, ProxyReport, ProxyUpgradeReport, Switch};
 
 /// How many lines are shown if not told; as of `logs`.
 const DEFAULT_LINES: usize = 100;
@@ -25,6 +25,20 @@ pub(super) enum Verb {
     Disable(AppArg),
     /// Shows the requests of an app's clients
     Logs(Logs),
+    /// Replaces the proxy's process, without a refused or lost connection
+    ///
+    /// The new process takes the listening sockets over. The old one answers what is open, tells
+    /// clients to connect anew, and keeps WebSockets until they end, at most for
+    /// `proxy.upgrade_drain_timeout_ms` of the operator's file. Needed seldom: other settings,
+    /// another version and other ports are put in force by themselves.
+    Upgrade(Upgrade),
+}
+
+/// `proxy:upgrade`.
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    #[command(flatten)]
+    format: FormatArg,
 }
 
 /// `nginx:<verb>`.
@@ -84,6 +98,7 @@ impl Verb {
             Self::Enable(AppArg { app }) => switch(context, &app, true).await,
             Self::Disable(AppArg { app }) => switch(context, &app, false).await,
             Self::Logs(args) => logs(context, &args).await,
+            Self::Upgrade(args) => upgrade(context, args).await,
         }
     }
 }
@@ -120,6 +135,21 @@ async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
     context.out.step(&doing)
 }
 
+async fn upgrade(context: &mut Context, args: Upgrade) -> Result<(), Failure> {
+    if args.format.format == Format::Text {
+        context.out.step("Replacing the proxy's process")?;
+    }
+    let report: ProxyUpgradeReport =
+        context.client.send(Method::POST, "/proxy/upgrade", &()).await?;
+    match args.format.format {
+        Format::Json => context.out.json(&report),
+        Format::Text => {
+            let ProxyUpgradeReport { pid, before, .. } = report;
+            context.out.line(&format!("Process {pid} took over from {before}"))
+        }
+    }
+}
+
 /// With `--global` no app is named, so that the property comes first.
 fn operands(args: Set) -> Result<(Option<AppName>, ProxyKey, Option<String>), Failure> {
     let Set { global, app, key, value } = args;
@@ -151,6 +181,7 @@ async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
         Format::Text => {
             let mut report = Report::new("Global proxy information");
             property_rows(&mut report, &global);
+            process_rows(&mut report, &global.processes);
             report.print(&mut context.out, args.report.field.as_deref())
         }
     }
@@ -161,6 +192,15 @@ fn report(app: &AppName, proxy: &ProxyReport) -> Report {
     report.row("Proxy enabled", proxy.enabled);
     property_rows(&mut report, proxy);
     report
+}
+
+/// One row for each process.
+fn process_rows(report: &mut Report, processes: &[ProxyProcess]) {
+    for process in processes {
+        let label = if process.retiring { "Proxy retiring process" } else { "Proxy process" };
+        let ProxyProcess { pid, version, connections, .. } = process;
+        report.row(label, format!("{pid} (version {version}, {connections} connections)"));
+    }
 }
 
 /// What is in force, and where it was set if it was.
@@ -191,6 +231,7 @@ mod tests {
         let property = |key, value, app, global| ProxyProperty { key, value, app, global };
         let proxy = ProxyReport {
             enabled: true,
+            processes: Vec::new(),
             properties: vec![
                 property(ProxyKey::Hsts, text("true"), None, None),
                 property(ProxyKey::ClientMaxBodySize, text("10m"), text("10m"), text("1m")),

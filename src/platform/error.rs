@@ -116,6 +116,9 @@ impl From<crate::proxy::Error> for Error {
                 );
                 Self::new(Kind::Conflict, message).hint(hint)
             }
+            error @ crate::proxy::Error::EndedAtStart { .. } => {
+                Self::internal("a new process of the proxy does not start", error)
+            }
             error => Self::internal("the proxy cannot be told", error),
         }
     }

@@ -25,7 +25,11 @@ impl Platform {
             global: global.get(key),
         };
         let properties = ProxyKey::ALL.into_iter().map(property).collect();
-        Ok(ProxyReport { enabled: !front.disabled, properties })
+        let processes = match name {
+            Some(_) => Vec::new(),
+            None => self.proxy_processes().await?,
+        };
+        Ok(ProxyReport { enabled: !front.disabled, properties, processes })
     }
 
     /// Sets a proxy property of an app, or of all apps; no value goes back to the default. Takes

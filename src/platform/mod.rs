@@ -40,6 +40,7 @@ mod pipeline;
 mod plan;
 mod ports;
 mod probe;
+mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
@@ -62,9 +63,9 @@ pub use session::Session;
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport,
     InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport,
-    PortReport, ProcessReport, ProxyProperty, ProxyReport, PushOutcome, PushRequest, RefUpdate,
-    ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey, StackReport,
-    Switch, TerminalSize,
+    PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport,
+    PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport, ResourceScope,
+    RouteReport, RunRequest, SshKey, StackReport, Switch, TerminalSize,
 };
 
 use crate::build::{Lifecycle, Output};

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -372,11 +372,28 @@ impl RotatedFile {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.follow()?;
         if self.size > 0 && self.size + lines.len() as u64 > self.max_size {
             self.rotate()?;
         }
         self.file.write_all(lines)?;
         self.size += lines.len() as u64;
+        Ok(())
+    }
+
+    /// A process that retires and its successor write to one log: what the other has appended
+    /// counts, and when it has rotated the file its new one is ours.
+    fn follow(&mut self) -> io::Result<()> {
+        let ours = self.file.metadata()?;
+        match std::fs::metadata(&self.path) {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {}
+            Ok(_) => self.file = open_log(&self.path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.file = open_log(&self.path)?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.size = self.file.metadata()?.len();
         Ok(())
     }
 
@@ -422,6 +439,21 @@ mod tests {
         assert_eq!(read(&file.numbered(1)), "three..\n");
         assert_eq!(read(&file.numbered(2)), "two....\n");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn two_processes_share_one_log_and_its_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let [mut old, mut new] = [(); 2].map(|()| RotatedFile::open(path.clone(), 10, 2).unwrap());
+        old.write(b"one....\n").unwrap();
+        // Together too long: rotated by the one, followed by the other.
+        new.write(b"two....\n").unwrap();
+        assert_eq!(std::fs::read_to_string(old.numbered(1)).unwrap(), "one....\n");
+        new.max_size = 100;
+        old.max_size = 100;
+        old.write(b"three..\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two....\nthree..\n");
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod exchange;
 mod h2;
 mod tunnel;
 
+mod confine;
 mod handover;
 mod listen;
 mod places;

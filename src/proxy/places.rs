@@ -35,15 +35,21 @@ const SEAM: &str = "proxy-";
 const HANDOVER: &str = "handover-";
 const SOCKET: &str = ".sock";
 
-/// The directories that the process works with.
+/// The directories that the process works with, opened while it has a right to their parents.
 #[derive(Debug)]
 pub(super) struct Directories {
     /// Its own.
-    pub(super) own: PathBuf,
+    pub(super) own: Directory,
     /// `<id>.pem` in it: chain and key.
-    pub(super) certificates: PathBuf,
+    pub(super) certificates: Directory,
     /// `<id>.html` in it.
-    pub(super) pages: OwnedFd,
+    pub(super) pages: Directory,
+}
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) descriptor: OwnedFd,
 }
 
 /// Makes the proxy's directories in `data_dir`, or mends their owners.
@@ -56,42 +62,38 @@ pub fn prepare_directories(data_dir: &Path, user: User) -> Result<(), Error> {
 
 pub(super) fn make_directories(data_dir: &Path, user: User) -> Result<Directories, Error> {
     let data_dir = absolute(data_dir)?;
-    let own = data_dir.join(DIRECTORY);
-    let prepare = || {
-        make_directory(&own)?;
-        if is_root()? && owner_of(&own)? != user.uid {
-            take_over(&own, user)?;
-        }
-        Ok(())
-    };
-    prepare().map_err(|source| Error::Prepare { path: own.clone(), source })?;
-    let readable = |name| {
+    let open = |name, prepare: fn(&Path, User) -> io::Result<()>| {
         let path = data_dir.join(name);
-        match readable_directory(&path, user) {
-            Ok(directory) => Ok((path, directory)),
+        let open = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
+            if is_root()? {
+                prepare(&path, user)?;
+            }
+            sys::fs::open_directory(&path)
+        };
+        match open() {
+            Ok(descriptor) => Ok(Directory { path, descriptor }),
             Err(source) => Err(Error::Prepare { path, source }),
         }
     };
-    let (certificates, _) = readable(CERTIFICATES)?;
-    let (_, pages) = readable(PAGES)?;
-    Ok(Directories { own, certificates, pages })
+    Ok(Directories {
+        own: open(DIRECTORY, take_over)?,
+        certificates: open(CERTIFICATES, let_read)?,
+        pages: open(PAGES, let_read)?,
+    })
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
-}
-
-fn readable_directory(path: &Path, user: User) -> io::Result<OwnedFd> {
-    make_directory(path)?;
-    if is_root()? {
-        std::os::unix::fs::lchown(path, Some(0), Some(user.gid))?;
-    }
-    sys::fs::open_directory(path)
+/// Lets the proxy's group in.
+fn let_read(directory: &Path, user: User) -> io::Result<()> {
+    std::os::unix::fs::lchown(directory, Some(0), Some(user.gid))
 }
 
 /// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
 /// Only plain files with one name: a former user may have left a link to a file that is not ours.
 fn take_over(path: &Path, user: User) -> io::Result<()> {
+    if owner_of(path)? == user.uid {
+        return Ok(());
+    }
     let directory = sys::fs::open_directory(path)?;
     take_over_files(&directory, user)?;
     match sys::fs::open_directory_beneath(directory.as_fd(), access_log::DIRECTORY) {
@@ -210,7 +212,7 @@ mod tests {
         let run_dir = directory.path();
         for name in ["proxy-7.sock", "proxy-12.sock", "proxy.json", "proxy-x.sock", "control.sock"]
         {
-            std::fs::write(run_dir.join(name), "").unwrap();
+            std::fs::File::create(run_dir.join(name)).unwrap();
         }
         let mut found = generations(run_dir);
         found.sort_unstable();

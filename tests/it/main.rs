@@ -20,3 +20,4 @@ mod pushes;
 mod sshd;
 mod support;
 mod survival;
+mod zero_drop;
