@@ -227,7 +227,8 @@ mod tests {
         for digit in ids {
             let made = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
             let pem = made.cert.pem() + &made.signing_key.serialize_pem();
-            std::fs::write(directory.path().join(format!("{}.pem", id(*digit))), pem).unwrap();
+            let path = directory.path().join(format!("{}.pem", id(*digit)));
+            crate::support::atomic_file::write(&path, pem.as_ref(), 0o640).unwrap();
         }
         directory
     }

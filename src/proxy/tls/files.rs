@@ -118,7 +118,8 @@ mod tests {
 
     fn load(content: &str) -> Result<CertifiedKey, String> {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(format!("{}.pem", id())), content).unwrap();
+        let path = directory.path().join(format!("{}.pem", id()));
+        crate::support::atomic_file::write(&path, content.as_bytes(), 0o640).unwrap();
         let files = CertificateFiles::open(directory.path());
         files.load(&id(), &provider()).map_err(|error| crate::support::report(&error))
     }
@@ -159,7 +160,9 @@ mod tests {
     fn a_link_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (cert, key) = generated();
-        std::fs::write(directory.path().join("real"), format!("{cert}{key}")).unwrap();
+        let real = directory.path().join("real");
+        let pem = format!("{cert}{key}");
+        crate::support::atomic_file::write(&real, pem.as_bytes(), 0o640).unwrap();
         let link = directory.path().join(format!("{}.pem", id()));
         std::os::unix::fs::symlink("real", link).unwrap();
         let files = CertificateFiles::open(directory.path());
