@@ -301,7 +301,7 @@ class Staithe(Server):
             "access_log": False, "client_idle_timeout_ms": IDLE * 1000,
         }
         return [PROGRAM, "proxy", "--run-dir", run_dir, "--data-dir", data,
-                "--config", json.dumps(config)]
+                "--start", json.dumps({"config": config})]
 
 
 CONTENDERS = {"nginx": Nginx, "staithe": Staithe, "haproxy": Haproxy, "caddy": Caddy}
