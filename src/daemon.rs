@@ -120,6 +120,12 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
             api::serve(socket, &config.api, platform, Arc::new(doors), &trusted, shutdown).await;
         })
     };
+    for address in &config.api.metrics_listen {
+        let listener = api::bind_metrics(*address).await;
+        let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+        let serve = api::serve_metrics(listener, platform.clone(), shutdown.clone());
+        drop(tasks::spawn("metrics", serve));
+    }
     let ssh = tasks::spawn("ssh", ssh.run(shutdown.clone()));
     let housekeeping =
         tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));

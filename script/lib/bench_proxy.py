@@ -375,7 +375,31 @@ def start_all(names, app, certificates, suffix=""):
     return servers
 
 
-H2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+def frame(kind, flags, stream, payload=b""):
+    """RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def ask_h2(client, name, path):
+    """The first request of a connection; reads to the end of its answer."""
+    def text(index, value):
+        return bytes([index, len(value)]) + value.encode()
+    # GET, https, path and authority, by the static table of RFC 7541.
+    head = b"\x82\x87" + text(4, path) + text(1, name)
+    client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 5, 1, head))
+    data = b""
+    while True:
+        while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3]):
+            part = client.recv(65536)
+            if not part:
+                raise ConnectionError("no answer on HTTP/2")
+            data += part
+        kind, flags, stream = data[3], data[4], int.from_bytes(data[5:9])
+        data = data[9 + int.from_bytes(data[:3]):]
+        if kind == 4 and not flags & 1:
+            client.sendall(frame(4, 1, 0))
+        if stream == 1 and flags & 1 and kind in (0, 1):
+            return
 
 
 def open_idle(server, kind):
@@ -388,10 +412,7 @@ def open_idle(server, kind):
         ask(client, NAME, "/1k")
     else:
         client = connect_tls(server.https, NAME, ("h2",))
-        client.sendall(H2_HELLO)
-        client.recv(4096)
-        # Acknowledges its settings.
-        client.sendall(bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]))
+        ask_h2(client, NAME, "/1k")
     return client
 
 

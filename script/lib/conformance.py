@@ -55,7 +55,7 @@ class Proxy:
             "request_head_timeout_ms": 10_000,
             "body_idle_timeout_ms": 10_000,
         }
-        arguments = ["--run-dir", f"{directory}/run", "--data-dir", data, "--config", json.dumps(config)]
+        arguments = ["--run-dir", f"{directory}/run", "--data-dir", data, "--start", json.dumps({"config": config})]
         self.log = open(f"{directory}/proxy.log", "w+")
         self.process = subprocess.Popen([PROGRAM, "proxy", *arguments], stderr=self.log)
         self.await_port()

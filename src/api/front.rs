@@ -14,7 +14,7 @@ use crate::domain::PageOccasion;
 use crate::platform::Platform;
 use crate::wire::{
     MaintenanceReport, NewRoute, PageContent, PageReport, PortList, PortRemoval, PortReport,
-    ProxyChange, ProxyReport, RouteRemoval, RouteReport, Switch,
+    ProxyChange, ProxyReport, ProxyUpgradeReport, RouteRemoval, RouteReport, Switch,
 };
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -23,6 +23,7 @@ type Answer<T> = Result<Json<T>, Refusal>;
 pub(super) fn machine_routes() -> Router<Parts> {
     Router::new()
         .route("/proxy", get(global_proxy).patch(set_global_proxy))
+        .route("/proxy/upgrade", axum::routing::post(upgrade_proxy))
         .route("/routes", get(all_routes))
 }
 
@@ -40,6 +41,13 @@ pub(super) fn app_routes() -> Router<Parts> {
 
 async fn global_proxy(State(platform): State<Platform>) -> Answer<ProxyReport> {
     Ok(Json(platform.proxy_properties(None).await?))
+}
+
+async fn upgrade_proxy(
+    State(platform): State<Platform>,
+    caller: Caller,
+) -> Answer<ProxyUpgradeReport> {
+    Ok(Json(platform.upgrade_proxy(&caller.actor).await?))
 }
 
 async fn set_global_proxy(

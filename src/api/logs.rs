@@ -1,4 +1,4 @@
-//! `/apps/{app}/logs`.
+//! `/apps/{app}/logs` and `/apps/{app}/access-log`.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,7 +7,7 @@ use super::error::Refusal;
 use super::extract::{App, Query};
 use super::stream;
 use crate::platform::Platform;
-use crate::wire::LogQuery;
+use crate::wire::{AccessLogQuery, LogQuery};
 
 pub(super) async fn logs(
     State(platform): State<Platform>,
@@ -15,4 +15,12 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
     Ok(stream::log_lines(platform.logs(&app, query).await?))
+}
+
+pub(super) async fn access_log(
+    State(platform): State<Platform>,
+    App(app): App,
+    Query(query): Query<AccessLogQuery>,
+) -> Result<Response, Refusal> {
+    Ok(stream::texts(platform.access_log(&app, &query)?))
 }

@@ -23,6 +23,7 @@ mod events;
 mod extract;
 mod front;
 mod logs;
+mod metrics;
 mod processes;
 mod pushes;
 mod releases;
@@ -35,6 +36,7 @@ mod stacks;
 mod stream;
 mod system;
 
+pub use metrics::{bind_metrics, serve_metrics};
 pub use server::{Config, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;

@@ -9,8 +9,8 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, certificates, checks, config, domains, edge, events, front, logs, processes,
-    pushes, releases, resources, session, ssh, stacks, system,
+    apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
+    processes, pushes, releases, resources, session, ssh, stacks, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -61,6 +61,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/version", get(system::version))
         .route("/gc", post(system::collect_garbage))
         .route("/events", get(events::list))
+        .route("/metrics", get(metrics::metrics))
         .route("/apps", get(apps::list).post(apps::create))
         .route("/domains", get(domains::global).put(domains::set_global))
         .route("/letsencrypt", certificates::acme_routes())
@@ -91,6 +92,7 @@ fn app_routes() -> Router<Parts> {
         .route("/run", post(session::run))
         .route("/enter", post(session::enter))
         .route("/logs", get(logs::logs))
+        .route("/access-log", get(logs::access_log))
         .route("/releases", get(releases::list))
         .route("/releases/{id}", get(releases::info))
         .route("/rollback", post(releases::rollback))

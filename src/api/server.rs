@@ -1,5 +1,6 @@
 //! The control socket: accepting, bounding and ending connections.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +43,14 @@ pub struct Config {
     pub max_connections: usize,
     /// The most `run`, `enter` and SSH sessions at once. Default 128.
     pub max_sessions: usize,
+    /// Where everybody may read `/metrics` over TCP, and nothing else, such as `127.0.0.1:9464`.
+    /// Default `[]`: only on the control socket (`staithe metrics`).
+    pub metrics_listen: Vec<SocketAddr>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_connections: 512, max_sessions: 128 }
+        Self { max_connections: 512, max_sessions: 128, metrics_listen: Vec::new() }
     }
 }
 

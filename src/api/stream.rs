@@ -120,6 +120,14 @@ pub(super) fn log_lines(lines: mpsc::Receiver<LogLine>) -> Response {
     }))
 }
 
+/// Lines of text, each as a JSON string.
+pub(super) fn texts(lines: mpsc::Receiver<String>) -> Response {
+    ndjson(stream::unfold(lines, |mut lines| async {
+        let line = lines.recv().await?;
+        Some((encode(&line), lines))
+    }))
+}
+
 fn ndjson(items: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     use futures_util::StreamExt;
     let body = Body::from_stream(items.map(Ok::<_, Infallible>));

@@ -85,11 +85,6 @@ impl Files {
             .map_err(|source| Error::Damaged { path, source })
     }
 
-    /// Whether there is a file of that name.
-    pub fn has(&self, id: &CertificateId) -> bool {
-        self.path(id).is_file()
-    }
-
     /// Removes a pair, if it is there.
     ///
     /// # Errors
@@ -173,6 +168,9 @@ mod tests {
         let kept_ids = HashSet::from([id.clone()]);
         assert_eq!(files.remove_others(&kept_ids, Duration::from_secs(3600)).unwrap(), 0);
         let removed = files.remove_others(&kept_ids, Duration::ZERO).unwrap();
-        assert_eq!((removed, files.has(id), files.has(&other.facts().id)), (1, true, false));
+        assert_eq!(
+            (removed, files.path(id).exists(), files.path(&other.facts().id).exists()),
+            (1, true, false)
+        );
     }
 }

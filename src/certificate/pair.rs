@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
@@ -39,7 +39,6 @@ pub struct Pair {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     facts: CertificateFacts,
-    ocsp: Option<String>,
 }
 
 impl fmt::Debug for Pair {
@@ -87,9 +86,8 @@ impl Pair {
         let mut facts = facts(&parsed[leaf], &chain);
         facts.verified = vouched(&facts, &chain, now, trust);
         note_gaps(&parsed, &order, &facts, &mut warnings);
-        let ocsp = ocsp_url(&parsed[leaf]);
         drop(parsed);
-        Ok(Checked { pair: Self { chain, key, facts, ocsp }, warnings })
+        Ok(Checked { pair: Self { chain, key, facts }, warnings })
     }
 
     /// A certificate that answers a challenge. Nobody verifies it, and verifiers would refuse its
@@ -100,17 +98,12 @@ impl Pair {
     ) -> Result<Self, Refused> {
         let chain = vec![certificate];
         let facts = facts(&parse_all(&chain)?[0], &chain);
-        Ok(Self { chain, key, facts, ocsp: None })
+        Ok(Self { chain, key, facts })
     }
 
     /// What it says about itself.
     pub fn facts(&self) -> &CertificateFacts {
         &self.facts
-    }
-
-    /// Where its authority tells whether it was revoked (RFC 6960), if it says so.
-    pub fn ocsp_url(&self) -> Option<&str> {
-        self.ocsp.as_deref()
     }
 
     /// The leaf's DER.
@@ -382,23 +375,6 @@ fn vouched(
     let name = facts.names.first().map(|name| name.as_str().replacen('*', "www", 1));
     let seconds = u64::try_from(now.0 / 1000).unwrap_or(0);
     name.is_some_and(|name| trust.vouches(chain, &name, seconds))
-}
-
-/// RFC 5280 §4.2.2.1: the access method `id-ad-ocsp`.
-fn ocsp_url(leaf: &X509Certificate<'_>) -> Option<String> {
-    leaf.extensions().iter().find_map(|extension| {
-        let ParsedExtension::AuthorityInfoAccess(access) = extension.parsed_extension() else {
-            return None;
-        };
-        access.accessdescs.iter().find_map(|description| match &description.access_location {
-            GeneralName::URI(url)
-                if description.access_method.to_id_string() == "1.3.6.1.5.5.7.48.1" =>
-            {
-                Some((*url).to_owned())
-            }
-            _ => None,
-        })
-    })
 }
 
 #[cfg(test)]

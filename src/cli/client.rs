@@ -40,6 +40,13 @@ impl Client {
         self.send(Method::GET, path, &()).await
     }
 
+    /// `GET path`, answered with text.
+    pub(super) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let answer = self.request(Method::GET, path, &(), false).await?;
+        let body = whole(answer.into_body()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// A request with `body`, answered with one value.
     pub(super) async fn send<B: Serialize, T: DeserializeOwned>(
         &self,

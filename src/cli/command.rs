@@ -111,6 +111,8 @@ pub(super) enum Noun {
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
+    /// Shows what the proxy counts, as OpenMetrics text
+    Metrics(system::Metrics),
     /// Removes images that no kept release needs
     Gc(system::Gc),
     /// Shows the version of this program and of the server
@@ -149,6 +151,7 @@ impl Noun {
             Self::SshKeys(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
+            Self::Metrics(metrics) => metrics.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
             Self::Version(version) => version.run(context).await,
             Self::Help(help) => help.run(context),

@@ -5,9 +5,12 @@ use hyper::Method;
 
 use super::context::{AppArg, Context, ReportArgs};
 use super::exit::Failure;
-use super::output::{Format, Report};
+use super::output::{Format, FormatArg, Report};
 use crate::domain::{AppName, ProxyKey};
-use crate::wire::{ProxyChange, ProxyReport, Switch};
+use crate::wire::{ProxyChange, ProxyProcess, ProxyReport, ProxyUpgradeReport, Switch};
+
+/// How many lines are shown if not told; as of `logs`.
+const DEFAULT_LINES: usize = 100;
 
 /// `proxy:<verb>`.
 #[derive(Debug, Subcommand)]
@@ -20,6 +23,22 @@ pub(super) enum Verb {
     Enable(AppArg),
     /// Takes an app off the web: its domains are unknown hosts
     Disable(AppArg),
+    /// Shows the requests of an app's clients
+    Logs(Logs),
+    /// Replaces the proxy's process, without a refused or lost connection
+    ///
+    /// The new process takes the listening sockets over. The old one answers what is open, tells
+    /// clients to connect anew, and keeps WebSockets until they end, at most for
+    /// `proxy.upgrade_drain_timeout_ms` of the operator's file. Needed seldom: other settings,
+    /// another version and other ports are put in force by themselves.
+    Upgrade(Upgrade),
+}
+
+/// `proxy:upgrade`.
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    #[command(flatten)]
+    format: FormatArg,
 }
 
 /// `nginx:<verb>`.
@@ -29,6 +48,8 @@ pub(super) enum NginxVerb {
     Report(ReportOf),
     /// As `proxy:set`
     Set(Set),
+    /// As `proxy:logs`
+    AccessLogs(Logs),
 }
 
 /// `proxy:report`.
@@ -56,6 +77,19 @@ pub(super) struct Set {
     value: Vec<String>,
 }
 
+/// `proxy:logs`.
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    #[command(flatten)]
+    app: AppArg,
+    /// Goes on with new lines as they come
+    #[arg(long, short)]
+    tail: bool,
+    /// How many of the last lines
+    #[arg(long, short, default_value_t = DEFAULT_LINES)]
+    num: usize,
+}
+
 impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
@@ -63,6 +97,8 @@ impl Verb {
             Self::Set(args) => set(context, args).await,
             Self::Enable(AppArg { app }) => switch(context, &app, true).await,
             Self::Disable(AppArg { app }) => switch(context, &app, false).await,
+            Self::Logs(args) => logs(context, &args).await,
+            Self::Upgrade(args) => upgrade(context, args).await,
         }
     }
 }
@@ -72,8 +108,16 @@ impl NginxVerb {
         match self {
             Self::Report(args) => show(context, args).await,
             Self::Set(args) => set(context, args).await,
+            Self::AccessLogs(args) => logs(context, &args).await,
         }
     }
+}
+
+async fn logs(context: &mut Context, args: &Logs) -> Result<(), Failure> {
+    let Logs { app: AppArg { app }, tail, num } = args;
+    let path = format!("/apps/{app}/access-log?num={num}&tail={tail}");
+    let out = &mut context.out;
+    context.client.values(&path, |line: String| out.line(&line)).await
 }
 
 async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
@@ -89,6 +133,21 @@ async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
     let change = ProxyChange { key, value };
     let _: ProxyReport = context.client.send(Method::PATCH, &path, &change).await?;
     context.out.step(&doing)
+}
+
+async fn upgrade(context: &mut Context, args: Upgrade) -> Result<(), Failure> {
+    if args.format.format == Format::Text {
+        context.out.step("Replacing the proxy's process")?;
+    }
+    let report: ProxyUpgradeReport =
+        context.client.send(Method::POST, "/proxy/upgrade", &()).await?;
+    match args.format.format {
+        Format::Json => context.out.json(&report),
+        Format::Text => {
+            let ProxyUpgradeReport { pid, before, .. } = report;
+            context.out.line(&format!("Process {pid} took over from {before}"))
+        }
+    }
 }
 
 /// With `--global` no app is named, so that the property comes first.
@@ -122,6 +181,7 @@ async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
         Format::Text => {
             let mut report = Report::new("Global proxy information");
             property_rows(&mut report, &global);
+            process_rows(&mut report, &global.processes);
             report.print(&mut context.out, args.report.field.as_deref())
         }
     }
@@ -132,6 +192,15 @@ fn report(app: &AppName, proxy: &ProxyReport) -> Report {
     report.row("Proxy enabled", proxy.enabled);
     property_rows(&mut report, proxy);
     report
+}
+
+/// One row for each process.
+fn process_rows(report: &mut Report, processes: &[ProxyProcess]) {
+    for process in processes {
+        let label = if process.retiring { "Proxy retiring process" } else { "Proxy process" };
+        let ProxyProcess { pid, version, connections, .. } = process;
+        report.row(label, format!("{pid} (version {version}, {connections} connections)"));
+    }
 }
 
 /// What is in force, and where it was set if it was.
@@ -162,6 +231,7 @@ mod tests {
         let property = |key, value, app, global| ProxyProperty { key, value, app, global };
         let proxy = ProxyReport {
             enabled: true,
+            processes: Vec::new(),
             properties: vec![
                 property(ProxyKey::Hsts, text("true"), None, None),
                 property(ProxyKey::ClientMaxBodySize, text("10m"), text("10m"), text("1m")),

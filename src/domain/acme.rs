@@ -144,11 +144,6 @@ impl AcmeProgress {
         self.next_attempt = Some(now.after(doubled + spread(domain, doubled / 4)));
     }
 
-    /// After a certificate was issued.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
     /// What the authority suggests: some point of a window, another one for each domain
     /// (RFC 9773 §4.2).
     pub fn suggest(&mut self, (start, end): (Timestamp, Timestamp), domain: &Hostname) {
@@ -238,8 +233,6 @@ mod tests {
         progress.failed("x".into(), AcmeFailure::Refused, &domain(), minute(30));
         assert_eq!(progress.locked_until(minute(31)), Some(minute(60)));
         assert_eq!(progress.locked_until(minute(61)), None);
-        progress.succeeded();
-        assert_eq!(progress, AcmeProgress::default());
     }
 
     #[test]

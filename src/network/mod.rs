@@ -252,6 +252,25 @@ impl Network {
         Ok(())
     }
 
+    /// Lets containers reach `more` of the host's ports beside the configured ones, and no others.
+    ///
+    /// # Errors
+    /// What `nft` refused; the ports are tried again with the next call.
+    pub async fn set_open_ports(&self, more: &[u16]) -> Result<()> {
+        let _turn = self.firewall.lock().await;
+        let mut ports = self.config.open_host_ports.clone();
+        ports.extend(more.iter().filter(|port| !self.config.open_host_ports.contains(port)));
+        let before = std::mem::replace(&mut self.state().rules.open_host_ports, ports.clone());
+        if before == ports {
+            return Ok(());
+        }
+        let loaded = self.load_rules().await;
+        if loaded.is_err() {
+            self.state().rules.open_host_ports = before;
+        }
+        loaded
+    }
+
     /// Opens or closes the outside for the container behind `link`, at once and also for the
     /// connections it has.
     ///

@@ -251,6 +251,14 @@ fn machine_the_hosts_open_ports_are_the_only_ones_a_container_reaches() {
             assert!(app.namespace.reaches(address(to), 80), "the proxy at {to}");
             assert!(!app.namespace.reaches(address(to), 22), "ssh at {to}");
         }
+        let _more = host.namespace.listen("[::]:8080");
+        for (open, reached) in [(&[8080][..], true), (&[], false)] {
+            network.set_open_ports(open).await.unwrap();
+            for to in UPLINK {
+                assert_eq!(app.namespace.reaches(address(to), 8080), reached, "{open:?} at {to}");
+                assert!(app.namespace.reaches(address(to), 80), "{open:?}: the proxy at {to}");
+            }
+        }
         network.close().await.unwrap();
     });
 }

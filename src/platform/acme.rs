@@ -10,12 +10,16 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::{Error, Kind, Platform, Result, clock};
 use crate::certificate::acme::{Authority, Failure, Presenter, Proof, Wish};
 use crate::domain::{
-    AcmeProgress, AcmeSettings, App, AppId, CertificateFacts, CertificateSource, Hostname,
-    Timestamp, renew_at,
+    AcmeFailure, AcmeProgress, AcmeSettings, App, AppId, CertificateFacts, CertificateSource,
+    Hostname, Timestamp, renew_at,
 };
 use crate::proxy::Challenge;
 use crate::store::StoredCertificate;
 use crate::support::report;
+
+/// How long a user waits for an order of the same domain that is under way: about as long as one
+/// takes at worst.
+const TURN: Duration = Duration::from_secs(10 * 60);
 
 /// What is going on with authorities at this moment; none of it survives a restart, or must.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub(super) struct Desk {
     ordering: Arc<Mutex<HashSet<(AppId, Hostname)>>>,
     places: Arc<Semaphore>,
     changed: Notify,
+    released: Arc<Notify>,
 }
 
 impl Desk {
@@ -34,6 +39,7 @@ impl Desk {
             ordering: Arc::default(),
             places: Arc::new(Semaphore::new(max_orders.max(1))),
             changed: Notify::new(),
+            released: Arc::default(),
         }
     }
 
@@ -71,7 +77,25 @@ impl Desk {
     pub(super) fn claim(&self, app: AppId, domain: &Hostname) -> Option<Claim> {
         let key = (app, domain.clone());
         let mut ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
-        ordering.insert(key.clone()).then(|| Claim { key, ordering: Arc::clone(&self.ordering) })
+        ordering.insert(key.clone()).then(|| Claim {
+            key,
+            ordering: Arc::clone(&self.ordering),
+            released: Arc::clone(&self.released),
+        })
+    }
+
+    /// Claims a domain once nobody else orders it.
+    async fn claim_in_turn(&self, app: AppId, domain: &Hostname) -> Claim {
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            // Registered before the look, so that a release in between is not missed.
+            released.as_mut().enable();
+            if let Some(claim) = self.claim(app, domain) {
+                return claim;
+            }
+            released.await;
+        }
     }
 }
 
@@ -80,11 +104,13 @@ impl Desk {
 pub(super) struct Claim {
     key: (AppId, Hostname),
     ordering: Arc<Mutex<HashSet<(AppId, Hostname)>>>,
+    released: Arc<Notify>,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         self.ordering.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.released.notify_waiters();
     }
 }
 
@@ -263,47 +289,52 @@ impl Platform {
         let now = clock::now();
         let previous = self.previous_pair(certificate.as_ref(), authority, now);
         let wish = Wish { domain: &domain, authority, replaces: previous.as_ref(), now };
-        let result = self.certificates.acme.obtain(&wish, &Door(self), say).await;
-        let now = clock::now();
-        match result {
-            Ok(pair) => {
-                // The app or the domain may have gone meanwhile.
-                let still = self.store.app_by_id(app.id)?.filter(|found| found.name == app.name);
-                let still = still.filter(|found| {
-                    self.domains_of(found).is_ok_and(|domains| domains.contains(&domain))
-                });
-                let Some(app) = still else {
-                    let message = format!("`{domain}` was taken away meanwhile");
-                    return Err(Error::new(Kind::Conflict, message));
-                };
-                let stored = StoredCertificate {
-                    source: CertificateSource::Acme,
-                    domain: Some(domain.clone()),
-                    facts: pair.facts().clone(),
-                    added_at: now,
-                    server: Some(authority.directory_url.clone()),
-                };
-                self.keep_certificate(&app, &pair, &stored).await?;
-                progress.succeeded();
-                self.store.set_acme_progress(app.id, &domain, &progress)?;
-                let message = format!("certificate for {domain} issued by {}", stored.facts.issuer);
-                self.note(app.id, "certificate.issued", &message, &super::acme_actor());
-                Ok(Ok(stored.facts))
-            }
-            Err(failure) => {
-                let first = progress.failures == 0;
-                progress.failed(failure.to_string(), failure.kind, &domain, now);
-                if self.store.app_by_id(app.id)?.is_some() {
-                    self.store.set_acme_progress(app.id, &domain, &progress)?;
-                }
-                // Once for each row of failures; the report tells the rest.
-                if first {
-                    let message = format!("no certificate for {domain}: {failure}");
-                    self.note(app.id, "certificate.failed", &message, &super::acme_actor());
-                }
-                Ok(Err(failure))
-            }
+        let result = match self.certificates.acme.obtain(&wish, &Door(self), say).await {
+            Ok(pair) => match self.keep_issued(app, &domain, &pair, authority).await {
+                Ok(facts) => return Ok(Ok(facts)),
+                // Waited for like a refusal: what was issued and lost counts at the authority.
+                Err(error) => (report(&error), AcmeFailure::Refused, Err(error)),
+            },
+            Err(failure) => (failure.to_string(), failure.kind, Ok(Err(failure))),
+        };
+        let (why, kind, result) = result;
+        // Once for each row of failures; the report tells the rest.
+        if progress.failures == 0 {
+            let message = format!("no certificate for {domain}: {why}");
+            self.note(app.id, "certificate.failed", &message, &super::acme_actor());
         }
+        progress.failed(why, kind, &domain, clock::now());
+        if self.store.app_by_id(app.id)?.is_some() {
+            self.store.set_acme_progress(app.id, &domain, &progress)?;
+        }
+        result
+    }
+
+    async fn keep_issued(
+        &self,
+        app: &App,
+        domain: &Hostname,
+        pair: &crate::certificate::Pair,
+        authority: &Authority,
+    ) -> Result<CertificateFacts> {
+        // The app or the domain may have gone meanwhile.
+        let still = self.store.app_by_id(app.id)?.filter(|found| found.name == app.name);
+        let has = |found: &App| self.domains_of(found).is_ok_and(|all| all.contains(domain));
+        let app = still.filter(has).ok_or_else(|| {
+            Error::new(Kind::Conflict, format!("`{domain}` was taken away meanwhile"))
+        })?;
+        let stored = StoredCertificate {
+            source: CertificateSource::Acme,
+            domain: Some(domain.clone()),
+            facts: pair.facts().clone(),
+            added_at: clock::now(),
+            server: Some(authority.directory_url.clone()),
+        };
+        self.keep_certificate(&app, pair, &stored).await?;
+        self.store.set_acme_progress(app.id, domain, &AcmeProgress::default())?;
+        let message = format!("certificate for {domain} issued by {}", stored.facts.issuer);
+        self.note(app.id, "certificate.issued", &message, &super::acme_actor());
+        Ok(stored.facts)
     }
 
     /// The certificate that an order replaces, if the same authority issued it.
@@ -319,17 +350,19 @@ impl Platform {
         self.certificates.files.read(&certificate.facts.id, now, trust).ok()
     }
 
-    /// A place to order in and the domain's claim, for a user who waits.
+    /// The domain's claim and a place to order in, for a user who waits: for whoever orders it now,
+    /// then for a place.
     pub(super) async fn order_turn(
         &self,
         app: &App,
         domain: &Hostname,
-    ) -> Result<(OwnedSemaphorePermit, Claim)> {
-        let claim = self.0.desk.claim(app.id, domain).ok_or_else(|| {
+    ) -> Result<(Claim, OwnedSemaphorePermit)> {
+        let claim = self.0.desk.claim_in_turn(app.id, domain);
+        let claim = tokio::time::timeout(TURN, claim).await.map_err(|_| {
             let message = format!("a certificate for `{domain}` is being ordered right now");
             Error::new(Kind::Conflict, message)
                 .hint(format!("`staithe letsencrypt:report {}` tells when it is there", app.name))
         })?;
-        Ok((self.0.desk.place().await?, claim))
+        Ok((claim, self.0.desk.place().await?))
     }
 }

@@ -169,10 +169,12 @@ impl Platform {
         for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
             self.discard_tree(directory).await;
         }
+        // Known, so that their files are removed below.
+        self.certificates_of(app.id)?;
         self.store.remove_app(app.id)?;
-        self.forget_certificates(app.id);
+        self.remove_access_log(name);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
-        self.publish_routes().await
+        self.certificates_changed(app.id).await
     }
 
     /// Gives an app another name; its instances run on.
@@ -190,6 +192,7 @@ impl Platform {
             self.store.rename_app(app.id, from)?;
             return Err(error.into());
         }
+        self.rename_access_log(from, to);
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         self.publish_routes().await?;
         self.find_app(to)

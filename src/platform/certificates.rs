@@ -91,7 +91,8 @@ impl Platform {
         self.certificates_changed(app.id).await
     }
 
-    /// Puts changed certificates in force, and removes the files that are not needed any more.
+    /// Puts changed certificates in force, also those of an app that is gone, and removes the files
+    /// that are not needed any more.
     pub(super) async fn certificates_changed(&self, app: AppId) -> Result<()> {
         let before = self.0.book.lock().remove(&app);
         self.publish_routes().await?;
@@ -103,11 +104,6 @@ impl Platform {
             }
         }
         Ok(())
-    }
-
-    /// Forgets what is known of an app that is gone; its number may be another's soon.
-    pub(super) fn forget_certificates(&self, app: AppId) {
-        self.0.book.lock().remove(&app);
     }
 
     /// Removes files that no app needs.

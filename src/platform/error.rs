@@ -108,7 +108,19 @@ impl From<crate::image::Error> for Error {
 
 impl From<crate::proxy::Error> for Error {
     fn from(error: crate::proxy::Error) -> Self {
-        Self::internal("the proxy cannot be told", error)
+        match error {
+            crate::proxy::Error::Port { port, source } => {
+                let message = format!("host port {port} cannot be opened: {source}");
+                let hint = format!(
+                    "choose another, or end what holds it; `ss -ltnp 'sport = :{port}'` shows it"
+                );
+                Self::new(Kind::Conflict, message).hint(hint)
+            }
+            error @ crate::proxy::Error::EndedAtStart { .. } => {
+                Self::internal("a new process of the proxy does not start", error)
+            }
+            error => Self::internal("the proxy cannot be told", error),
+        }
     }
 }
 

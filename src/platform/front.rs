@@ -25,7 +25,11 @@ impl Platform {
             global: global.get(key),
         };
         let properties = ProxyKey::ALL.into_iter().map(property).collect();
-        Ok(ProxyReport { enabled: !front.disabled, properties })
+        let processes = match name {
+            Some(_) => Vec::new(),
+            None => self.proxy_processes().await?,
+        };
+        Ok(ProxyReport { enabled: !front.disabled, properties, processes })
     }
 
     /// Sets a proxy property of an app, or of all apps; no value goes back to the default. Takes
@@ -137,22 +141,39 @@ impl Platform {
         self.maintenance(name).await
     }
 
-    /// Changes an app's front door, records it as an event and puts it in force.
+    /// [`Platform::put_front`] of what `edit` makes of an app's front door.
     pub(super) async fn change_front(
         &self,
         actor: &Actor,
         name: &AppName,
-        (kind, message): (&str, &str),
+        about: (&str, &str),
         edit: impl FnOnce(&App, &mut FrontSettings) -> Result<()>,
     ) -> Result<()> {
         // Held across the await on purpose: of two changes the second sees the first.
         let _lock = self.0.front.lock().await;
         let app = self.find_app(name)?;
-        let mut front = self.store.front(app.id)?;
+        let before = self.store.front(app.id)?;
+        let mut front = before.clone();
         edit(&app, &mut front)?;
-        self.store.set_front(app.id, &front)?;
-        self.note(app.id, kind, message, actor);
-        self.publish_routes().await
+        self.put_front(actor, &app, (&before, &front), about).await
+    }
+
+    /// Keeps an app's front door, records it as an event and puts it in force. One whose ports cannot be opened is not kept:
+    /// with it no table would be taken, also not one that is about another app.
+    pub(super) async fn put_front(
+        &self,
+        actor: &Actor,
+        app: &App,
+        (before, front): (&FrontSettings, &FrontSettings),
+        (kind, message): (&str, &str),
+    ) -> Result<()> {
+        self.store.set_front(app.id, front)?;
+        let published = self.publish_routes().await;
+        match published.as_ref().is_err_and(|error| error.kind() == Kind::Conflict) {
+            true => self.store.set_front(app.id, before)?,
+            false => self.note(app.id, kind, message, actor),
+        }
+        published
     }
 }
 

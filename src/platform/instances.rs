@@ -82,6 +82,11 @@ struct State {
 }
 
 impl Registry {
+    /// The app of a container, if it is known.
+    pub(super) fn app_of(&self, container: &str) -> Option<AppId> {
+        self.lock().instances.get(container).map(|instance| instance.app)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every section leaves the maps whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

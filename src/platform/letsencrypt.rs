@@ -99,17 +99,19 @@ impl Platform {
                 let hint = format!("add one: `staithe domains:add {} shop.example.com`", app.name);
                 return Err(Error::new(Kind::Conflict, message).hint(hint));
             }
-            for wanted in all {
-                self.order_one(
-                    app,
-                    wanted,
-                    (which, &authority),
-                    output,
-                    (&mut outcome, &mut failed),
-                )
-                .await?;
+            for Wanted { domain, .. } in all {
+                let turn = self.order_turn(app, &domain).await?;
+                // Looked at anew: whoever had the turn before may have got one.
+                let all = self.wanted_certificates(app, &authority, &settings)?;
+                if let Some(wanted) = all.into_iter().find(|wanted| wanted.domain == domain) {
+                    let told = (&mut outcome, &mut failed);
+                    self.order_one(app, wanted, (which, &authority), output, told).await?;
+                }
+                drop(turn);
             }
         }
+        // The keeper waits for what was next before.
+        self.0.desk.wake();
         if failed.is_empty() {
             let (new, kept) = (outcome.done.len(), outcome.kept.len());
             output.step(&format!("{new} new, {kept} as before"));
@@ -160,7 +162,6 @@ impl Platform {
             failed.push(domain);
             return Ok(());
         }
-        let _turn = self.order_turn(app, &domain).await?;
         let told = Arc::clone(output);
         let say = move |line: &str| told.detail(line);
         match self.order_certificate(app, wanted, authority, &say).await? {

@@ -12,6 +12,7 @@
 //! **Invariants.** A verb is one method here, whichever interface calls it. At most one deploy of an
 //! app at a time (its lane). Nothing here waits on a request path of an app's users.
 
+mod access_logs;
 mod acme;
 mod apps;
 mod certificates;
@@ -32,12 +33,14 @@ mod launch;
 mod layers;
 mod letsencrypt;
 mod logs;
+mod metrics;
 mod pages;
 mod path_routes;
 mod pipeline;
 mod plan;
 mod ports;
 mod probe;
+mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
@@ -58,11 +61,11 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 
 pub use crate::wire::{
-    AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport, InstanceReport,
-    InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport, PortReport,
-    ProcessReport, ProxyProperty, ProxyReport, PushOutcome, PushRequest, RefUpdate, ResourceChange,
-    ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey, StackReport, Switch,
-    TerminalSize,
+    AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport,
+    InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport,
+    PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport,
+    PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport, ResourceScope,
+    RouteReport, RunRequest, SshKey, StackReport, Switch, TerminalSize,
 };
 
 use crate::build::{Lifecycle, Output};

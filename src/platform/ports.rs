@@ -1,6 +1,6 @@
 //! Ports: which of the machine's lead to which of an app's.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use super::{Error, Kind, Platform, PortReport, Result, launch};
 use crate::domain::{Actor, App, AppName, FrontSettings, PortMap, PortMapping, PortSelector};
@@ -78,20 +78,18 @@ impl Platform {
         name: &AppName,
         edit: impl FnOnce(&mut PortMap) -> Result<()>,
     ) -> Result<PortReport> {
-        let mut shown = String::new();
         {
             // Held across the await on purpose: of two changes the second sees the first.
             let _lock = self.0.front.lock().await;
             let app = self.find_app(name)?;
-            let mut front = self.store.front(app.id)?;
-            let before = front.ports.clone();
+            let before = self.store.front(app.id)?;
+            let mut front = before.clone();
             edit(&mut front.ports)?;
-            self.check_ports(&app, &before, &front)?;
-            self.store.set_front(app.id, &front)?;
+            self.check_ports(&app, &before.ports, &front)?;
             let list: Vec<_> = front.ports.own().iter().map(ToString::to_string).collect();
-            shown.push_str(&if list.is_empty() { "the default".into() } else { list.join(" ") });
-            self.note(app.id, "app.ports", &format!("ports set to {shown}"), actor);
-            self.publish_routes().await?;
+            let shown = if list.is_empty() { "the default".into() } else { list.join(" ") };
+            let about = ("app.ports", format!("ports set to {shown}"));
+            self.put_front(actor, &app, (&before, &front), (about.0, &about.1)).await?;
         }
         self.ports(name).await
     }
@@ -101,9 +99,7 @@ impl Platform {
         let new = front.ports.own().iter().filter(|mapping| !before.own().contains(mapping));
         for mapping in new.filter(|mapping| !mapping.is_standard()) {
             self.refuse_own_port(*mapping)?;
-            if !self.refuse_other_scheme(app, *mapping)? && !holds(before, mapping.host) {
-                refuse_foreign_port(*mapping)?;
-            }
+            self.refuse_other_scheme(app, *mapping)?;
         }
         Ok(())
     }
@@ -128,9 +124,8 @@ impl Platform {
         }
     }
 
-    /// Whether another app has the port already, with the same scheme.
-    fn refuse_other_scheme(&self, app: &App, mapping: PortMapping) -> Result<bool> {
-        let mut shared = false;
+    /// Apps that share a port are told apart by domain, so they must speak the same on it.
+    fn refuse_other_scheme(&self, app: &App, mapping: PortMapping) -> Result<()> {
         for other in self.store.apps()?.iter().filter(|other| other.id != app.id) {
             let theirs = self.store.front(other.id)?.ports;
             let Some(holder) = theirs.own().iter().find(|theirs| theirs.host == mapping.host)
@@ -142,31 +137,7 @@ impl Platform {
                 return Err(Error::new(Kind::Conflict, message)
                     .hint("a host port has one scheme; choose another"));
             }
-            shared = true;
         }
-        Ok(shared)
+        Ok(())
     }
-}
-
-fn holds(ports: &PortMap, host: u16) -> bool {
-    ports.own().iter().any(|mapping| mapping.host == host)
-}
-
-/// Another program's port is told now, not when the proxy cannot bind it.
-fn refuse_foreign_port(mapping: PortMapping) -> Result<()> {
-    let port = mapping.host;
-    let any: [std::net::IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-    for address in any {
-        match TcpListener::bind(SocketAddr::new(address, port)) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                let message =
-                    format!("host port {port} is used by another program of this machine");
-                return Err(Error::new(Kind::Conflict, message)
-                    .hint(format!("`ss -ltnp 'sport = :{port}'` shows which")));
-            }
-            // Free, or a protocol that this machine does not have.
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -51,8 +51,11 @@ impl Platform {
         }
         self.remove_leftovers().await?;
         self.publish_routes().await?;
-        let checks = CheckSettings::default();
-        self.retire(&recovery.retiring, checks.drain.into(), checks.stop.into());
+        for container in &recovery.retiring {
+            let checks = self.checks_of_container(container)?;
+            let container = std::slice::from_ref(container);
+            self.retire(container, checks.drain.into(), checks.stop.into());
+        }
         if recovery != Recovery::default() {
             let message = format!(
                 "recovered: {} instances run on, {} containers removed, {} builds and {} deploys were interrupted",
@@ -70,6 +73,14 @@ impl Platform {
             });
         }
         Ok(recovery)
+    }
+
+    /// How long its requests may go on is its app's to say; those of an app that is gone, as for all.
+    fn checks_of_container(&self, container: &str) -> Result<CheckSettings> {
+        Ok(match self.0.instances.app_of(container) {
+            Some(app) => self.store.settings(app)?.checks,
+            None => CheckSettings::default(),
+        })
     }
 
     /// Ends everything this instance runs: apps, one-offs, builds, the proxy, links, firewall. What

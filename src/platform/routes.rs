@@ -33,6 +33,9 @@ impl Platform {
         *version += 1;
         let table = self.route_table(*version)?;
         self.proxy.set_routes(&table).await?;
+        // Apps reach each other by their public URLs, on these ports too.
+        let ports: Vec<u16> = table.listeners.iter().map(|listener| listener.port).collect();
+        self.network.set_open_ports(&ports).await?;
         Ok(())
     }
 

@@ -91,6 +91,13 @@ pub(super) struct Admitted {
     pub(super) rewritten: Option<Rewritten>,
     /// Its place among the target's open requests.
     _permit: Option<Permit>,
+    core: usize,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.target.counters.closed(self.core);
+    }
 }
 
 /// A request target that was normalized, or stripped of its prefix.
@@ -187,15 +194,19 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
     };
     let https_port = core.shared.https_port;
     let decision = match decide(&router, bound, arrival, asked, &visitor, https_port) {
-        Ok(permit) => Decision::Forward(Admitted {
-            target: Arc::clone(target),
-            rewritten: path.map(|path| Rewritten {
-                asked: asked.target.to_owned(),
-                target: path.target,
-                prefix: path.prefix,
-            }),
-            _permit: permit,
-        }),
+        Ok(permit) => {
+            target.counters.opened(core.index);
+            Decision::Forward(Admitted {
+                target: Arc::clone(target),
+                rewritten: path.map(|path| Rewritten {
+                    asked: asked.target.to_owned(),
+                    target: path.target,
+                    prefix: path.prefix,
+                }),
+                _permit: permit,
+                core: core.index,
+            })
+        }
         Err(answer) => Decision::Answer { answer, target: Some(Arc::clone(target)) },
     };
     let client = (visitor.client != arrival.peer).then(|| visitor.client.to_string());

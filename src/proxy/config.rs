@@ -49,11 +49,12 @@ pub struct Config {
     /// How long a process that was replaced (`proxy:upgrade`) may serve what was open then, upgraded
     /// connections above all. Default 1 h.
     pub upgrade_drain_timeout_ms: Millis,
-    /// Whether requests are logged to `proxy/access.log` in the data directory. Default true.
+    /// Whether requests are logged: to `proxy/access/<app>.log` in the data directory, those that no
+    /// app has to `proxy/access.log`. Default true.
     pub access_log: bool,
-    /// Size at which the access log is rotated. Default 64 MiB.
+    /// Size at which an access log is rotated; each app has its own. Default 16 MiB.
     pub access_log_max_bytes: Bytes,
-    /// Rotated access logs kept. Default 4.
+    /// Rotated access logs kept of each app. Default 4.
     pub access_log_files: u32,
 }
 
@@ -87,7 +88,7 @@ impl Default for Config {
             shutdown_timeout_ms: seconds(10),
             upgrade_drain_timeout_ms: seconds(3600),
             access_log: true,
-            access_log_max_bytes: Bytes(64 * 1024 * 1024),
+            access_log_max_bytes: Bytes(16 * 1024 * 1024),
             access_log_files: 4,
         }
     }

@@ -328,6 +328,7 @@ impl Connection<'_> {
             method: &passage.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: passage.admission.asked_target().map_or(target_sent, str::as_bytes),
+            referer: &passage.head[request.referer.clone()],
             user_agent: &passage.head[request.user_agent.clone()],
         };
         record::ended(self.core, target, &seen, outcome);

@@ -14,7 +14,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 use crate::support::tasks;
 
 use super::protocol::{Answer, Command, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request};
-use super::{Drained, Error, ListenerFile, RouteTable, Status, places};
+use super::{Drained, Error, ListenerFile, Metrics, RouteTable, Status, places};
 
 /// Requests that wait to be written.
 const QUEUE: usize = 64;
@@ -124,6 +124,17 @@ impl ProxyHandle {
     pub async fn status(&self) -> Result<Status, Error> {
         match self.ask(Command::Status {}, PROMPT).await? {
             Answer::Status(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// `Gone`, `Timeout`; `Refused` by a proxy of an earlier version.
+    pub async fn metrics(&self) -> Result<Metrics, Error> {
+        match self.ask(Command::Metrics {}, PROMPT).await? {
+            Answer::Metrics(metrics) => Ok(metrics),
             other => Err(unexpected(other)),
         }
     }

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::clock::{Clock, RequestIds, unix_ms};
 use super::h2::Origins;
 use super::listen::Listener;
-use super::page::Page;
+use super::page::{self, Page};
 use super::page_files::PageFiles;
 use super::router::{Router, Target, TargetState};
 use super::tls::Tls;
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) connections: AtomicU64,
     pub(super) unknown_host: AtomicU64,
     pub(super) bad_request: AtomicU64,
+    /// What clients were told instead of an app's answer, as `page::CODES` orders it.
+    pub(super) errors: [AtomicU64; page::CODES.len()],
     /// Instances left alone for their failures.
     pub(super) ejections: AtomicU64,
     pub(super) log_dropped: Arc<AtomicU64>,

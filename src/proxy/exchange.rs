@@ -24,7 +24,7 @@ use super::http::request::Request;
 use super::http::response::{self, Asked, BadResponse, Response};
 use super::http::scan::HeadScan;
 use super::page::Page;
-use super::record::{CLIENT_LEFT, Outcome};
+use super::record::{CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome};
 use super::router::Target;
 use super::settings::Settings;
 use super::splice::{self, Pipe};
@@ -337,7 +337,7 @@ impl Ended<'_> {
     fn leave(&self, connection: &Connection<'_>) -> Next {
         let outcome = self.outcome();
         let status = if outcome.status == 0 { CLIENT_LEFT } else { outcome.status };
-        let outcome = Outcome { status, aborted: true, error: Some("client-left"), ..outcome };
+        let outcome = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..outcome };
         connection.record(self.passage, Some(self.target), &outcome);
         Next::Close
     }

@@ -43,6 +43,9 @@ const TAKE_OVER: Duration = Duration::from_secs(30);
 /// Successors that may wait while one is served. There is one supervisor, and it starts one.
 const BACKLOG: i32 = 4;
 
+/// How long accepting rests when it fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// More sockets than any machine has cores and ports for.
 const MAX_SOCKETS: usize = 8192;
 
@@ -206,7 +209,7 @@ impl Offer {
                 },
                 Err(error) => {
                     tracing::warn!(%error, "accept a successor");
-                    std::thread::sleep(Duration::from_millis(50));
+                    rest();
                 }
             }
         }
@@ -249,6 +252,12 @@ pub(super) fn bind(path: &Path) -> io::Result<Socket> {
     places::for_owner_alone(path)?;
     listener.listen(BACKLOG)?;
     Ok(listener)
+}
+
+/// A shortage of descriptors has no event that tells its end.
+#[allow(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
+fn rest() {
+    std::thread::sleep(ACCEPT_PAUSE);
 }
 
 fn packet_socket() -> io::Result<Socket> {

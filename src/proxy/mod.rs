@@ -34,6 +34,8 @@ mod buffer;
 mod client;
 mod clock;
 mod health;
+mod metrics;
+pub mod openmetrics;
 mod page;
 mod page_files;
 mod path;
@@ -52,6 +54,7 @@ mod exchange;
 mod h2;
 mod tunnel;
 
+mod confine;
 mod handover;
 mod listen;
 mod places;
@@ -68,9 +71,10 @@ pub use config::{ArgsError, Config, LogSettings, ProxyArgs, Start, User};
 pub use control::ProxyHandle;
 pub use error::Error;
 pub use launch::SupervisorSpec;
+pub use metrics::{CountedRelease, ReleaseMetrics};
 pub use places::prepare_directories;
 pub use process::main;
-pub use protocol::{AppStatus, Drained, Generation, ListenerFile, Status, UpstreamStatus};
+pub use protocol::{AppStatus, Drained, Generation, ListenerFile, Metrics, Status, UpstreamStatus};
 pub use routes::{
     AccessLogFormat, Binding, Challenge, CustomPage, ExtraListener, Hsts, ListenerName,
     PageOccasion, Route, RouteSettings, RouteState, RouteTable,

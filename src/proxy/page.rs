@@ -48,6 +48,32 @@ pub(super) enum Page {
     Refused(Refusal),
 }
 
+/// The codes of all pages, and of clients that left: what errors are counted by.
+pub(super) const CODES: [&str; 22] = [
+    "app-bad-response",
+    "app-busy",
+    "app-closed-connection",
+    "app-crashed",
+    "app-deploying",
+    "app-maintenance",
+    "app-stopped",
+    "app-timeout",
+    "app-unreachable",
+    "bad-body",
+    "bad-request",
+    "body-too-large",
+    super::record::CLIENT_LEFT_CODE,
+    "connect-refused",
+    "forbidden",
+    "head-too-large",
+    "http-version",
+    "misdirected",
+    "plain-http",
+    "request-timeout",
+    "transfer-coding",
+    "unknown-host",
+];
+
 /// Whose doing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -514,6 +540,41 @@ mod tests {
             content.text("id-1"),
             "This app is stopped. Its owner has stopped it.\nIf it is yours, start it: staithe ps:start shop\n\n503 app-stopped, request id-1\n"
         );
+    }
+
+    #[test]
+    fn every_page_has_a_code_that_is_counted() {
+        let refusals = [
+            Refusal::Malformed("x"),
+            Refusal::Connect,
+            Refusal::TooLarge,
+            Refusal::TransferCoding,
+            Refusal::Version,
+        ];
+        let pages = [
+            Page::UnknownHost,
+            Page::Misdirected,
+            Page::PlainHttp,
+            Page::Forbidden,
+            Page::Maintenance,
+            Page::Stopped,
+            Page::Crashed,
+            Page::Deploying,
+            Page::Busy,
+            Page::Unreachable,
+            Page::Closed,
+            Page::BadResponse,
+            Page::Timeout,
+            Page::RequestTimeout,
+            Page::BadBody,
+            Page::BodyTooLarge,
+        ];
+        let codes: std::collections::BTreeSet<_> =
+            pages.into_iter().chain(refusals.map(Page::Refused)).map(|page| page.code()).collect();
+        // All but that of clients that left.
+        assert_eq!(codes.len(), CODES.len() - 1);
+        assert!(codes.iter().all(|code| CODES.contains(code)), "{codes:?}");
+        assert!(CODES.is_sorted());
     }
 
     #[test]

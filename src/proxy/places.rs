@@ -9,7 +9,7 @@
 //! ```
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use socket2::Socket;
 
 use crate::sys;
 
-use super::{Error, User, handover};
+use super::{Error, User, access_log, handover};
 
 /// The proxy's directory in the data directory. The process works in it, so that it needs no right
 /// to the directories above once it has dropped its privileges.
@@ -28,19 +28,28 @@ const DIRECTORY: &str = "proxy";
 const CERTIFICATES: &str = "certificates";
 const PAGES: &str = "pages";
 
+/// Files of a former user that are taken over; more than there are apps.
+const MAX_FILES: usize = 100_000;
+
 const SEAM: &str = "proxy-";
 const HANDOVER: &str = "handover-";
 const SOCKET: &str = ".sock";
 
-/// The directories that the process works with.
+/// The directories that the process works with, opened while it has a right to their parents.
 #[derive(Debug)]
 pub(super) struct Directories {
     /// Its own.
-    pub(super) own: PathBuf,
+    pub(super) own: Directory,
     /// `<id>.pem` in it: chain and key.
-    pub(super) certificates: PathBuf,
+    pub(super) certificates: Directory,
     /// `<id>.html` in it.
-    pub(super) pages: OwnedFd,
+    pub(super) pages: Directory,
+}
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    pub(super) descriptor: OwnedFd,
 }
 
 /// Makes the proxy's directories in `data_dir`, or mends their owners.
@@ -53,49 +62,54 @@ pub fn prepare_directories(data_dir: &Path, user: User) -> Result<(), Error> {
 
 pub(super) fn make_directories(data_dir: &Path, user: User) -> Result<Directories, Error> {
     let data_dir = absolute(data_dir)?;
-    let own = data_dir.join(DIRECTORY);
-    let prepare = || {
-        make_directory(&own)?;
-        if is_root()? && owner_of(&own)? != user.uid {
-            take_over(&own, user)?;
-        }
-        Ok(())
-    };
-    prepare().map_err(|source| Error::Prepare { path: own.clone(), source })?;
-    let readable = |name| {
+    let open = |name, prepare: fn(&Path, User) -> io::Result<()>| {
         let path = data_dir.join(name);
-        match readable_directory(&path, user) {
-            Ok(directory) => Ok((path, directory)),
+        let open = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
+            if is_root()? {
+                prepare(&path, user)?;
+            }
+            sys::fs::open_directory(&path)
+        };
+        match open() {
+            Ok(descriptor) => Ok(Directory { path, descriptor }),
             Err(source) => Err(Error::Prepare { path, source }),
         }
     };
-    let (certificates, _) = readable(CERTIFICATES)?;
-    let (_, pages) = readable(PAGES)?;
-    Ok(Directories { own, certificates, pages })
+    Ok(Directories {
+        own: open(DIRECTORY, take_over)?,
+        certificates: open(CERTIFICATES, let_read)?,
+        pages: open(PAGES, let_read)?,
+    })
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
-}
-
-fn readable_directory(path: &Path, user: User) -> io::Result<OwnedFd> {
-    make_directory(path)?;
-    if is_root()? {
-        std::os::unix::fs::lchown(path, Some(0), Some(user.gid))?;
-    }
-    sys::fs::open_directory(path)
+/// Lets the proxy's group in.
+fn let_read(directory: &Path, user: User) -> io::Result<()> {
+    std::os::unix::fs::lchown(directory, Some(0), Some(user.gid))
 }
 
 /// Hands the directory and its files to `user`: it is new, or the operator has changed the user.
 /// Only plain files with one name: a former user may have left a link to a file that is not ours.
-fn take_over(directory: &Path, user: User) -> io::Result<()> {
-    let (uid, gid) = (Some(user.uid), Some(user.gid));
-    std::os::unix::fs::lchown(directory, uid, gid)?;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() && metadata.nlink() == 1 {
-            std::os::unix::fs::lchown(entry.path(), uid, gid)?;
+fn take_over(path: &Path, user: User) -> io::Result<()> {
+    if owner_of(path)? == user.uid {
+        return Ok(());
+    }
+    let directory = sys::fs::open_directory(path)?;
+    take_over_files(&directory, user)?;
+    match sys::fs::open_directory_beneath(directory.as_fd(), access_log::DIRECTORY) {
+        Ok(logs) => take_over_files(&logs, user),
+        // None yet, or something that is none of ours.
+        Err(_) => Ok(()),
+    }
+}
+
+fn take_over_files(directory: &OwnedFd, user: User) -> io::Result<()> {
+    let User { uid, gid } = user;
+    sys::fs::chown(directory.as_fd(), uid, gid)?;
+    for name in sys::fs::names(directory.as_fd(), MAX_FILES)? {
+        let stat = sys::fs::stat_at(directory.as_fd(), &name)?;
+        if stat.kind == sys::fs::FileKind::Regular && stat.links == 1 {
+            sys::fs::chown_at(directory.as_fd(), &name, uid, gid)?;
         }
     }
     Ok(())
@@ -198,7 +212,7 @@ mod tests {
         let run_dir = directory.path();
         for name in ["proxy-7.sock", "proxy-12.sock", "proxy.json", "proxy-x.sock", "control.sock"]
         {
-            std::fs::write(run_dir.join(name), "").unwrap();
+            std::fs::File::create(run_dir.join(name)).unwrap();
         }
         let mut found = generations(run_dir);
         found.sort_unstable();

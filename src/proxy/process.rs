@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +18,12 @@ use crate::support::report;
 use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
+use super::confine;
 use super::core::{Core, CoreCommand, Shared};
 use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
 use super::page_files::PageFiles;
-use super::places::{self, Doors};
+use super::places::{self, Directories, Doors};
 use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
 use super::seam::{Identity, Seam};
@@ -51,8 +53,8 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     let cores = core_count(config);
     let run_dir = places::absolute(&args.run_dir)?;
     let directories = places::make_directories(&args.data_dir, config.user)?;
-    let own = directories.own;
-    let table = RoutesFile::in_directory(&own).load_or_empty();
+    let own = &directories.own;
+    let table = RoutesFile::in_directory(&own.path).load_or_empty();
 
     let predecessor = start.take_over.map(|pid| Predecessor::connect(&run_dir, pid)).transpose()?;
     let received = predecessor.as_ref().map_or(Ok(Vec::new()), Predecessor::sockets)?;
@@ -62,10 +64,12 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     // Before the privileges are gone: the run directory is not ours. The control plane may connect
     // from now on; it is served in a moment.
     let doors = Doors::bind(&run_dir)?;
-    let certificates = CertificateFiles::open(&directories.certificates);
-    let pages = PageFiles::in_directory(directories.pages);
-    std::env::set_current_dir(&own).map_err(|source| Error::Prepare { path: own, source })?;
+    let certificates = CertificateFiles::open(&directories.certificates.path);
+    std::env::set_current_dir(&own.path)
+        .map_err(|source| Error::Prepare { path: own.path.clone(), source })?;
     become_user(config.user)?;
+    confine(&directories).map_err(|source| Error::Start { what: "the confinement", source })?;
+    let pages = PageFiles::in_directory(directories.pages.descriptor);
 
     // All that strangers can reach starts here.
     let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
@@ -80,6 +84,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
         connections: AtomicU64::new(0),
         unknown_host: AtomicU64::new(0),
         bad_request: AtomicU64::new(0),
+        errors: Default::default(),
         ejections: AtomicU64::new(0),
         log_dropped: Arc::default(),
         retiring: false.into(),
@@ -142,11 +147,11 @@ fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<
     let running = start_cores(shared, bound, log.as_ref())?;
     let routes = shared.routes.load().version;
     tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
-    if let Some(predecessor) = predecessor {
-        if let Err(error) = predecessor.take_over(drain) {
-            // It goes on beside us, from the same queues, until the control plane ends it.
-            tracing::error!(error = report(&error), "tell the predecessor");
-        }
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.take_over(drain)
+    {
+        // It goes on beside us, from the same queues, until the control plane ends it.
+        tracing::error!(error = report(&error), "tell the predecessor");
     }
     offer_sockets(shared, offer, running.commands.clone())?;
     let identity = Identity { owner: doors.owner, fingerprint, listening };
@@ -246,6 +251,14 @@ fn become_user(user: User) -> Result<(), Error> {
     };
     let User { uid, gid } = user;
     become_user().map_err(|source| Error::BecomeUser { uid, gid, source })
+}
+
+/// After the privileges are gone, which the rules need; before there are threads, which inherit them.
+fn confine(directories: &Directories) -> io::Result<()> {
+    let readable = [&directories.certificates, &directories.pages];
+    let readable = readable.map(|directory| directory.descriptor.as_fd());
+    confine::confine_files(directories.own.descriptor.as_fd(), &readable)?;
+    confine::confine_calls()
 }
 
 /// The cores while they run.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppName, Millis};
 
+use super::metrics::ReleaseMetrics;
 use super::routes::{ExtraListener, RouteTable};
 
 /// Raised when either side would misread the other.
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Drain { upstreams: Vec<SocketAddr>, deadline_ms: Millis },
     /// Tell the counters.
     Status {},
+    /// Tell all counters, those of each release too.
+    Metrics {},
     /// End the process, giving requests in flight until the deadline.
     Stop { deadline_ms: Millis },
 }
@@ -76,6 +79,7 @@ pub(super) enum Answer {
     },
     Drained(Drained),
     Status(Status),
+    Metrics(Metrics),
     Stopping {},
     Error {
         message: String,
@@ -109,10 +113,39 @@ pub struct Status {
     pub upstreams: BTreeMap<SocketAddr, UpstreamStatus>,
     /// Access log lines lost because the disk was too slow.
     pub access_log_dropped: u64,
+    /// Times that an instance was left alone for its failures.
+    #[serde(default)]
+    pub ejections: u64,
     /// The processes that serve clients: the one that takes new ones, and those it succeeded. Empty
     /// where one process speaks for itself.
     #[serde(default)]
     pub generations: Vec<Generation>,
+}
+
+/// Everything that is counted, since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Version of the route table in force.
+    pub routes: u64,
+    /// Client connections now.
+    pub connections: u64,
+    /// TLS handshakes that succeeded.
+    pub tls_handshakes: u64,
+    /// TLS handshakes that failed.
+    pub tls_failures: u64,
+    /// Requests for hosts that no app has.
+    pub unknown_host: u64,
+    /// Requests refused for their form.
+    pub bad_request: u64,
+    /// Times that an instance was left alone for its failures.
+    pub ejections: u64,
+    /// Access log lines lost because the disk was too slow.
+    pub access_log_dropped: u64,
+    /// What clients were told instead of an app's answer, by its code.
+    pub errors: BTreeMap<String, u64>,
+    /// By app and release; only apps that have a route.
+    pub releases: Vec<ReleaseMetrics>,
 }
 
 /// One process of the proxy.
@@ -137,6 +170,7 @@ impl Status {
         self.unknown_host += other.unknown_host;
         self.bad_request += other.bad_request;
         self.access_log_dropped += other.access_log_dropped;
+        self.ejections += other.ejections;
         for (app, counts) in other.apps {
             self.apps.entry(app).or_default().add(&counts);
         }
@@ -179,6 +213,9 @@ impl AppStatus {
 pub struct UpstreamStatus {
     /// Requests now.
     pub open: u64,
+    /// It is left alone for now, because it failed several times in a row.
+    #[serde(default)]
+    pub ejected: bool,
 }
 
 /// `proxy.json` in the run directory: the process and where it listens.

@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
+use super::AccessLogFormat;
 use super::access_log::{Entry, Text};
 use super::core::Core;
-use super::page::Rendered;
-use super::router::{Counted, Target, TargetState};
+use super::metrics::Counted;
+use super::page::{self, Rendered};
+use super::router::{Target, TargetState};
 
 /// The status logged for a client that left before its answer, as nginx does.
 pub(super) const CLIENT_LEFT: u16 = 499;
+
+/// Its code.
+pub(super) const CLIENT_LEFT_CODE: &str = "client-left";
 
 /// The protocol between client and proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,7 @@ pub(super) struct Seen<'a> {
     pub(super) host: &'a [u8],
     /// Path and query as the client sent them.
     pub(super) target: &'a [u8],
+    pub(super) referer: &'a [u8],
     pub(super) user_agent: &'a [u8],
 }
 
@@ -83,14 +89,23 @@ impl Outcome {
 
 /// Counts and logs a request that has ended; `target` is `None` if no app has its host.
 pub(super) fn ended(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome) {
-    match (target, outcome.aborted) {
-        (Some(target), true) => target.counters.count(core.index, Counted::Aborted),
-        (Some(target), false) => {
-            target.counters.count(core.index, Counted::Status(outcome.status));
+    match target {
+        Some(target) => {
+            let counted = Counted {
+                protocol: seen.protocol,
+                status: outcome.status,
+                aborted: outcome.aborted,
+                received: outcome.received,
+                sent: outcome.bytes,
+                duration: seen.started.elapsed(),
+            };
+            target.counters.count(core.index, &counted);
         }
-        (None, _) => increment_shared(&core.shared.unknown_host),
+        None => increment_shared(&core.shared.unknown_host),
     }
-    if core.log.is_on() {
+    count_error(core, outcome.error);
+    let format = target.map_or(AccessLogFormat::Json, |target| target.settings.access_log);
+    if core.log.is_on() && format != AccessLogFormat::Off {
         log(core, target, seen, outcome);
     }
 }
@@ -101,7 +116,8 @@ fn log(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome)
         _ => None,
     };
     let duration = seen.started.elapsed().as_millis();
-    core.log.add(&Entry {
+    let whose = target.map(|target| (&target.log, target.settings.access_log));
+    let entry = Entry {
         time: &core.clock.rfc3339(seen.started_ms),
         request_id: seen.request_id,
         app: target.map(|target| target.app.as_str()),
@@ -112,6 +128,7 @@ fn log(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome)
         method: Text(seen.method),
         host: Text(seen.host),
         target: Text(seen.target),
+        referer: Text(seen.referer),
         user_agent: Text(seen.user_agent),
         status: outcome.status,
         bytes: outcome.bytes,
@@ -121,16 +138,18 @@ fn log(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome)
         upstream_ms: outcome.upstream_ms,
         error: outcome.error,
         detail: outcome.detail,
-    });
+    };
+    core.log.add(whose, &entry);
 }
 
 /// Counts and logs bytes that are no request, which were answered with `page`.
 pub(super) fn refused(core: &Core, client: &str, request_id: &str, page: &Rendered) {
     increment_shared(&core.shared.bad_request);
+    count_error(core, page.code);
     if !core.log.is_on() {
         return;
     }
-    core.log.add(&Entry {
+    let entry = Entry {
         time: &core.clock.rfc3339(core.clock.now_ms()),
         request_id,
         app: None,
@@ -141,6 +160,7 @@ pub(super) fn refused(core: &Core, client: &str, request_id: &str, page: &Render
         method: Text(b""),
         host: Text(b""),
         target: Text(b""),
+        referer: Text(b""),
         user_agent: Text(b""),
         status: page.status,
         bytes: page.body.len() as u64,
@@ -150,7 +170,16 @@ pub(super) fn refused(core: &Core, client: &str, request_id: &str, page: &Render
         upstream_ms: None,
         error: page.code,
         detail: None,
-    });
+    };
+    core.log.add(None, &entry);
+}
+
+/// Counts what a client was told instead of an app's answer.
+fn count_error(core: &Core, code: Option<&'static str>) {
+    let index = code.and_then(|code| page::CODES.iter().position(|known| *known == code));
+    if let Some(counter) = index.and_then(|index| core.shared.errors.get(index)) {
+        increment_shared(counter);
+    }
 }
 
 /// For counters that several cores write, off the usual path.

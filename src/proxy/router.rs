@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::{AppName, ProcessType, ReleaseVersion};
 
+use super::metrics::{AppCounters, Counters};
 use super::page::Page;
 use super::page_files::PageFiles;
-use super::protocol::AppStatus;
 use super::settings::Settings;
 use super::upstream::Upstream;
 use super::{Binding, Challenge, Config, Error, ListenerName, Route, RouteState, RouteTable, path};
@@ -27,11 +27,12 @@ pub(super) struct Router {
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Host>,
     catch_all: Host,
-    processes: HashMap<(AppName, ProcessType), Arc<Target>>,
+    /// Several routes of one process lead to different ports of it.
+    processes: HashMap<(AppName, ProcessType), Vec<Arc<Target>>>,
     /// By token: the name in question and the answer.
     http_challenges: HashMap<Box<str>, (Box<str>, Box<str>)>,
     pages: HashMap<Box<str>, Arc<str>>,
-    pub(super) apps: BTreeMap<AppName, Arc<AppCounters>>,
+    pub(super) apps: BTreeMap<AppName, AppCounters>,
     pub(super) upstreams: HashMap<SocketAddr, Arc<Upstream>>,
 }
 
@@ -80,7 +81,11 @@ pub(super) struct Target {
     pub(super) process_type: ProcessType,
     /// The version of its table.
     version: u64,
-    pub(super) counters: Arc<AppCounters>,
+    /// Where it is found, which tells it from others of the same process.
+    bindings: Box<[Binding]>,
+    pub(super) counters: Arc<Counters>,
+    /// The app's name as that of its access log.
+    pub(super) log: Arc<str>,
     pub(super) settings: Settings,
     pub(super) load: Arc<Load>,
     pub(super) state: TargetState,
@@ -133,7 +138,7 @@ impl Router {
         for route in &table.routes {
             let target = Arc::new(router.compile_target(route, table.version, ground));
             let process = (target.app.clone(), target.process_type.clone());
-            router.processes.insert(process, Arc::clone(&target));
+            router.processes.entry(process).or_default().push(Arc::clone(&target));
             for binding in &route.bindings {
                 router.add(binding, &target)?;
             }
@@ -154,13 +159,16 @@ impl Router {
 
     fn compile_target(&mut self, route: &Route, version: u64, ground: &Ground<'_>) -> Target {
         let Ground { config, cores, pages, previous, retired } = *ground;
-        let new_counters = || Arc::new(AppCounters::new(cores));
-        let counters = self.apps.entry(route.app.clone());
-        let counters = counters
-            .or_insert_with(|| previous.apps.get(&route.app).cloned().unwrap_or_else(new_counters));
-        let counters = Arc::clone(counters);
+        let known = || previous.apps.get(&route.app).cloned().unwrap_or_default();
+        let counters = self.apps.entry(route.app.clone()).or_insert_with(known);
+        let release = match route.state {
+            RouteState::Live { release, .. } => Some(release),
+            _ => None,
+        };
+        let counters = counters.of(&route.app, release, cores);
         let process = (route.app.clone(), route.process_type.clone());
-        let load = previous.processes.get(&process).map(|target| Arc::clone(&target.load));
+        let load = previous.find_like(&process, &route.bindings);
+        let load = load.map(|target| Arc::clone(&target.load));
         let known = |address: &SocketAddr| {
             let retired = || retired.iter().find(|upstream| upstream.address == *address);
             previous.upstreams.get(address).or_else(retired).cloned()
@@ -176,7 +184,9 @@ impl Router {
             app: process.0,
             process_type: process.1,
             version,
+            bindings: route.bindings.as_slice().into(),
             counters,
+            log: route.app.as_str().into(),
             settings: Settings::compile(&route.settings, config, page),
             load: load.unwrap_or_default(),
             state,
@@ -219,7 +229,7 @@ impl Router {
         let same_place = host.bound.iter().filter(|bound| *bound.prefix == *prefix);
         let mut shares_port = same_place
             .filter(|bound| bound.listeners.iter().any(|port| binding.listeners.contains(port)));
-        if let Some(first) = shares_port.find(|bound| !bound.target.is_process_of(target)) {
+        if let Some(first) = shares_port.find(|bound| !Arc::ptr_eq(&bound.target, target)) {
             return Err(Error::DuplicateDomain {
                 domain: format!("{}{prefix}", binding.domain),
                 first: first.target.name_beside(target),
@@ -237,12 +247,28 @@ impl Router {
     }
 
     /// What has become of `target`, which may be of an earlier table; `None` if its process is no
-    /// longer routed to.
+    /// longer routed to from there.
     pub(super) fn successor<'t>(&'t self, target: &'t Arc<Target>) -> Option<&'t Arc<Target>> {
         if target.version == self.version {
             return Some(target);
         }
-        self.processes.get(&(target.app.clone(), target.process_type.clone()))
+        self.find_like(&(target.app.clone(), target.process_type.clone()), &target.bindings)
+    }
+
+    /// The route of `process` that is found in one of the places of `bindings`.
+    fn find_like(
+        &self,
+        process: &(AppName, ProcessType),
+        bindings: &[Binding],
+    ) -> Option<&Arc<Target>> {
+        let meets = |one: &Binding, other: &Binding| {
+            (&one.domain, &one.path) == (&other.domain, &other.path)
+                && one.listeners.iter().any(|listener| other.listeners.contains(listener))
+        };
+        let is_there = |target: &&Arc<Target>| {
+            bindings.iter().any(|one| target.bindings.iter().any(|other| meets(one, other)))
+        };
+        self.processes.get(process)?.iter().find(is_there)
     }
 
     /// Where a request for `target`, path and query, of the folded `host` belongs that came in at
@@ -261,7 +287,7 @@ impl Router {
         let loose = host.best(listener, &path::loosen(asked));
         match (bound, loose) {
             (Some(bound), Some(loose)) if std::ptr::eq(bound, loose) => {
-                Found::Bound { bound, path: bound.new_path(&normal, query) }
+                Found::Bound { bound, path: bound.new_path(normal, query) }
             }
             (None, None) => Found::Nothing,
             _ => Found::Ambiguous,
@@ -314,9 +340,9 @@ impl Bound {
         self.listeners.contains(&listener)
     }
 
-    fn new_path(&self, normal: &Cow<'_, str>, query: &str) -> Option<NewPath> {
+    fn new_path(&self, normal: Cow<'_, str>, query: &str) -> Option<NewPath> {
         if self.strip {
-            let path = normal.strip_prefix(&*self.prefix).unwrap_or(normal);
+            let path = normal.strip_prefix(&*self.prefix).unwrap_or(&normal);
             let slash = if path.is_empty() { "/" } else { "" };
             let target = format!("{slash}{path}{query}");
             return Some(NewPath { target, prefix: Some(self.prefix.to_string()) });
@@ -339,10 +365,6 @@ impl Target {
         // Gives the place back if it was one too many.
         let permit = Permit(Arc::clone(&self.load));
         if open < limit { Ok(Some(permit)) } else { Err(Busy) }
-    }
-
-    fn is_process_of(&self, other: &Self) -> bool {
-        (&self.app, &self.process_type) == (&other.app, &other.process_type)
     }
 
     /// A name that tells it from `other`.
@@ -370,64 +392,11 @@ impl Target {
     }
 }
 
-/// How a request ended, for the counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
-    Status(u16),
-    Aborted,
-}
-
-/// An app's requests. Each core writes a line of its own, so that cores share none.
-#[derive(Debug)]
-pub(super) struct AppCounters {
-    cores: Box<[CoreCounters]>,
-}
-
-/// One core's share: 1xx to 5xx, aborted. Aligned to a cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct CoreCounters([AtomicU64; 6]);
-
-const ABORTED: usize = 5;
-
-impl AppCounters {
-    fn new(cores: usize) -> Self {
-        Self { cores: (0..cores).map(|_| CoreCounters::default()).collect() }
-    }
-
-    /// Counts a request that ended on `core`.
-    pub(super) fn count(&self, core: usize, ended: Counted) {
-        let class = match ended {
-            Counted::Status(status) => usize::from((status / 100).clamp(1, 5)) - 1,
-            Counted::Aborted => ABORTED,
-        };
-        increment(&self.cores[core].0[class]);
-    }
-
-    /// The sums.
-    pub(super) fn status(&self) -> AppStatus {
-        let sum = |class: usize| {
-            self.cores.iter().map(|core| core.0[class].load(Ordering::Relaxed)).sum()
-        };
-        AppStatus {
-            informational: sum(0),
-            success: sum(1),
-            redirect: sum(2),
-            client_error: sum(3),
-            server_error: sum(4),
-            aborted: sum(ABORTED),
-        }
-    }
-}
-
-/// Adds one to a counter that only this thread writes: no locked instruction needed.
-pub(super) fn increment(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Route;
+    use super::super::metrics::Counted;
+    use super::super::record::Protocol;
     use super::*;
 
     fn table(version: u64, routes: &[(&str, &[&str], &[&str])]) -> RouteTable {
@@ -460,6 +429,17 @@ mod tests {
                 let forwarded = new.map_or(path.to_owned(), |new| new.target);
                 Some(format!("{} {forwarded}", bound.target.app))
             }
+        }
+    }
+
+    fn ended(status: u16) -> Counted {
+        Counted {
+            protocol: Protocol::Http11,
+            status,
+            aborted: false,
+            received: 0,
+            sent: 0,
+            duration: std::time::Duration::ZERO,
         }
     }
 
@@ -511,10 +491,12 @@ mod tests {
     fn counters_and_upstreams_outlive_a_switch() {
         let first = table(1, &[("a", &["a.b"], &["10.0.0.1:80", "10.0.0.2:80"])]);
         let first = compile(&first).unwrap();
-        first.apps.values().next().unwrap().count(0, Counted::Status(204));
+        let counters = &first.processes.values().next().unwrap()[0].counters;
+        counters.count(0, &ended(204));
         let second = table(2, &[("a", &["a.b"], &["10.0.0.2:80"])]);
         let second = compile_after(&second, &first).unwrap();
-        assert_eq!(second.apps.values().next().unwrap().status().success, 1);
+        let app = "a".parse().unwrap();
+        assert_eq!(second.apps[&app].status(&app).success, 1);
         let address = "10.0.0.2:80".parse().unwrap();
         assert!(Arc::ptr_eq(&first.upstreams[&address], &second.upstreams[&address]));
         assert_eq!(second.upstreams.len(), 1);
@@ -621,13 +603,35 @@ mod tests {
     }
 
     #[test]
+    fn a_route_is_followed_into_the_next_table_by_where_it_is_found() {
+        let mut table = paths(&["a x.y /", "a x.y /"]);
+        table.routes[0].bindings[0].listeners = vec![ListenerName::Http];
+        table.routes[1].bindings[0].listeners = vec![ListenerName::Port(9)];
+        let first = compile(&table).unwrap();
+        table.version = 2;
+        table.routes.reverse();
+        let second = compile_after(&table, &first).unwrap();
+        for target in first.processes.values().flatten() {
+            let next = second.successor(target).unwrap();
+            assert_eq!(next.bindings, target.bindings);
+        }
+        table.version = 3;
+        table.routes.truncate(1);
+        let third = compile_after(&table, &second).unwrap();
+        let gone: Vec<_> =
+            first.processes.values().flatten().filter(|t| third.successor(t).is_none()).collect();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].bindings[0].listeners, [ListenerName::Http]);
+    }
+
+    #[test]
     fn places_are_given_back_and_outlive_a_switch() {
         let mut table = paths(&["a x.y /"]);
         table.routes[0].settings.max_open_requests = Some(2);
         let first = compile(&table).unwrap();
         table.version = 2;
         let second = compile_after(&table, &first).unwrap();
-        let target = |router: &Router| Arc::clone(router.processes.values().next().unwrap());
+        let target = |router: &Router| Arc::clone(&router.processes.values().next().unwrap()[0]);
         let (first, second) = (target(&first), target(&second));
         let one = first.take_place().unwrap();
         let two = second.take_place().unwrap();

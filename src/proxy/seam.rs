@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -15,10 +15,12 @@ use tokio_util::codec::{Framed, LinesCodec};
 use crate::domain::Millis;
 use crate::support::{report, tasks};
 
+use super::clock::unix_ms;
 use super::core::{CoreCommand, Shared};
+use super::page;
 use super::protocol::{
-    Answer, Command, Drained, Hello, ListenerFile, MAX_MESSAGE, PROTOCOL, Reply, Request, Status,
-    UpstreamStatus,
+    Answer, Command, Drained, Hello, ListenerFile, MAX_MESSAGE, Metrics, PROTOCOL, Reply, Request,
+    Status, UpstreamStatus,
 };
 use super::router::{Ground, Router};
 use super::routes_file::RoutesFile;
@@ -139,6 +141,7 @@ impl Seam {
             Command::Routes(table) => self.set_routes(table).await,
             Command::Drain { upstreams, deadline_ms } => self.drain(&upstreams, deadline_ms).await,
             Command::Status {} => Answer::Status(self.status().await),
+            Command::Metrics {} => Answer::Metrics(self.metrics()),
             Command::Stop { deadline_ms } => {
                 // A full queue means that it was asked to already.
                 let _ = self.stop.try_send(deadline_ms.into());
@@ -227,7 +230,11 @@ impl Seam {
 
     async fn status(&self) -> Status {
         let upstreams = self.known_upstreams().await;
-        let open = |upstream: Arc<Upstream>| UpstreamStatus { open: upstream.open() };
+        let now_ms = unix_ms();
+        let open = |upstream: Arc<Upstream>| UpstreamStatus {
+            open: upstream.open(),
+            ejected: upstream.health.is_ejected(now_ms),
+        };
         let router = self.shared.routes.load();
         Status {
             pid: std::process::id(),
@@ -236,13 +243,33 @@ impl Seam {
             apps: router
                 .apps
                 .iter()
-                .map(|(app, counters)| (app.clone(), counters.status()))
+                .map(|(app, counters)| (app.clone(), counters.status(app)))
                 .collect(),
             unknown_host: self.shared.unknown_host.load(Ordering::Relaxed),
             bad_request: self.shared.bad_request.load(Ordering::Relaxed),
             upstreams: upstreams.into_iter().map(|(at, upstream)| (at, open(upstream))).collect(),
             access_log_dropped: self.shared.log_dropped.load(Ordering::Relaxed),
+            ejections: self.shared.ejections.load(Ordering::Relaxed),
             generations: Vec::new(),
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        let shared = &self.shared;
+        let router = shared.routes.load();
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let codes = page::CODES.iter().zip(&shared.errors);
+        Metrics {
+            routes: router.version,
+            connections: get(&shared.connections),
+            tls_handshakes: get(&shared.tls.handshakes),
+            tls_failures: get(&shared.tls.failures),
+            unknown_host: get(&shared.unknown_host),
+            bad_request: get(&shared.bad_request),
+            ejections: get(&shared.ejections),
+            access_log_dropped: get(&shared.log_dropped),
+            errors: codes.map(|(code, count)| ((*code).to_owned(), get(count))).collect(),
+            releases: router.apps.iter().flat_map(|(app, counters)| counters.read(app)).collect(),
         }
     }
 }

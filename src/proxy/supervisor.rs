@@ -178,6 +178,15 @@ impl Supervisor {
         Ok(drained)
     }
 
+    /// What the process that takes new clients has counted: counters that start anew are understood
+    /// by all who read them, sums that shrink when an earlier process ends are not.
+    ///
+    /// # Errors
+    /// As [`ProxyHandle::metrics`].
+    pub async fn metrics(&self) -> Result<super::Metrics, Error> {
+        self.handle().await?.metrics().await
+    }
+
     /// What all processes have counted and have open.
     ///
     /// # Errors

@@ -123,3 +123,29 @@ pub(super) fn run(connection: &Connection, path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AppId, FrontSettings};
+    use crate::store::Store;
+
+    #[test]
+    fn a_database_of_the_first_schema_keeps_its_apps() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("staithe.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "insert into apps (id, name, created_at, stack, run_state)
+             values (7, 'shop', 1, 'debian-13', 'running');
+             pragma user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.apps().unwrap()[0].name.as_str(), "shop");
+        assert_eq!(store.front(AppId(7)).unwrap(), FrontSettings::default());
+        assert_eq!(store.path_routes().unwrap(), []);
+    }
+}

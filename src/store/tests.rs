@@ -1,7 +1,10 @@
 //! The store against real files.
 
 use super::*;
-use crate::domain::{Actor, App, BuildStatus, Release, ReleaseStatus, ReleaseVersion, Timestamp};
+use crate::domain::{
+    Actor, App, BuildStatus, FrontSettings, PageOccasion, PathRoute, ProcessType, ProxyKey,
+    ProxySettings, Release, ReleaseStatus, ReleaseVersion, Timestamp,
+};
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
@@ -168,4 +171,104 @@ fn push_outcomes_are_kept_for_a_day() {
     assert_eq!(store.push_outcome::<String>("p1").unwrap().as_deref(), Some("accepted"));
     store.set_push_outcome("p2", &"rejected", Timestamp(90_000_000)).unwrap();
     assert_eq!(store.push_outcome::<String>("p1").unwrap(), None);
+}
+
+#[test]
+fn a_front_door_is_kept_with_its_app_and_one_for_all() {
+    let (_directory, store) = store();
+    let shop = create(&store, "shop");
+    assert_eq!(store.front(shop.id).unwrap(), FrontSettings::default());
+    let mut front = FrontSettings { maintenance: true, ..FrontSettings::default() };
+    front.ports.set(&["http:8080:6000".parse().unwrap()]).unwrap();
+    front.proxy.set(ProxyKey::Allow, Some("10.0.0.0/8")).unwrap();
+    front.pages.insert(PageOccasion::Error, "ab".repeat(32).parse().unwrap());
+    store.set_front(shop.id, &front).unwrap();
+    assert_eq!(store.front(shop.id).unwrap(), front);
+    assert_eq!(store.global_proxy().unwrap(), ProxySettings::default());
+    store.set_global_proxy(&front.proxy).unwrap();
+    assert_eq!(store.global_proxy().unwrap(), front.proxy);
+}
+
+#[test]
+fn an_address_leads_to_one_app_and_is_free_when_that_is_gone() {
+    let (_directory, store) = store();
+    let (shop, blog) = (create(&store, "shop"), create(&store, "blog"));
+    let route = |process_type: &str| PathRoute {
+        address: "a.example/api".parse().unwrap(),
+        process_type: process_type.parse().unwrap(),
+        strip: true,
+    };
+    store.set_path_route(shop.id, &route("web")).unwrap();
+    let error = store.set_path_route(blog.id, &route("web")).unwrap_err();
+    assert_eq!(error.to_string(), "route `a.example/api` exists already");
+    store.set_path_route(shop.id, &route("api")).unwrap();
+    assert_eq!(store.path_routes().unwrap(), [(shop.id, route("api"))]);
+    assert!(!store.remove_path_route(blog.id, &route("api").address).unwrap());
+    store.remove_app(shop.id).unwrap();
+    store.set_path_route(blog.id, &route("web")).unwrap();
+    assert!(store.remove_path_route(blog.id, &route("web").address).unwrap());
+}
+
+#[test]
+fn a_domain_given_to_an_app_or_routed_as_a_whole_is_known() {
+    let (_directory, store) = store();
+    let (shop, blog) = (create(&store, "shop"), create(&store, "blog"));
+    let domain = |text: &str| text.parse().unwrap();
+    store.set_domains(shop.id, Some(&[domain("a.example")])).unwrap();
+    for address in ["b.example", "c.example/api"] {
+        let address = address.parse().unwrap();
+        let route = PathRoute { address, process_type: ProcessType::web(), strip: false };
+        store.set_path_route(shop.id, &route).unwrap();
+    }
+    let given = |to: &App, text: &str| store.is_given_to_another(to.id, &domain(text)).unwrap();
+    assert_eq!(["a", "b", "c"].map(|n| given(&blog, &format!("{n}.example"))), [true, true, false]);
+    assert!(!given(&shop, "a.example"));
+}
+
+#[test]
+fn a_certificate_replaces_that_of_the_same_domain_and_goes_with_its_app() {
+    use crate::domain::{
+        AcmeProgress, AcmeSettings, CertificateFacts, CertificateSource, Hostname,
+    };
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let host = |name: &str| name.parse::<Hostname>().unwrap();
+    let certificate = |domain: Option<&str>, digit: &str| StoredCertificate {
+        source: CertificateSource::Acme,
+        domain: domain.map(host),
+        facts: CertificateFacts {
+            id: digit.repeat(64).parse().unwrap(),
+            subject: "CN=x".into(),
+            issuer: "CN=y".into(),
+            names: vec![host("x.test")],
+            not_before: Timestamp(1),
+            not_after: Timestamp(2),
+            key: "EC P-256".into(),
+            verified: true,
+        },
+        added_at: Timestamp(3),
+        server: None,
+    };
+    for (domain, digit) in [(None, "1"), (Some("x.test"), "2"), (Some("x.test"), "3")] {
+        store.set_certificate(app.id, &certificate(domain, digit)).unwrap();
+    }
+    let kept = [certificate(None, "1"), certificate(Some("x.test"), "3")];
+    assert_eq!(store.certificates(app.id).unwrap(), kept);
+    assert!(store.remove_certificate(app.id, None).unwrap());
+    assert!(!store.remove_certificate(app.id, None).unwrap());
+
+    let progress = AcmeProgress { failures: 3, ..AcmeProgress::default() };
+    for name in ["x.test", "y.test"] {
+        store.set_acme_progress(app.id, &host(name), &progress).unwrap();
+    }
+    store.forget_acme_progress(app.id, &[host("y.test")]).unwrap();
+    let left: Vec<_> = store.acme_progress(app.id).unwrap().into_iter().collect();
+    assert_eq!(left, [(host("y.test"), progress)]);
+    let settings = AcmeSettings { enabled: Some(true), ..AcmeSettings::default() };
+    store.set_acme_settings(app.id, &settings).unwrap();
+    assert_eq!(store.acme_settings(app.id).unwrap(), settings);
+
+    store.remove_app(app.id).unwrap();
+    assert_eq!(store.certificate_ids().unwrap(), []);
+    assert_eq!(store.acme_progress(app.id).unwrap().len(), 0);
 }

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod fd;
 pub mod fs;
 pub mod handover;
+pub mod landlock;
 pub mod mount;
 pub mod namespace;
 pub mod netns;

@@ -13,6 +13,33 @@ pub struct ProxyReport {
     pub enabled: bool,
     /// Each property, in the order of [`ProxyKey::ALL`].
     pub properties: Vec<ProxyProperty>,
+    /// The processes that serve clients; only where all apps are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProxyProcess>,
+}
+
+/// A process of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyProcess {
+    /// Its number.
+    pub pid: u32,
+    /// The version of Staithe that it runs.
+    pub version: String,
+    /// Whether a successor has taken over: it serves what was open then, and takes nothing new.
+    pub retiring: bool,
+    /// Its client connections.
+    pub connections: u64,
+}
+
+/// `POST /proxy/upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyUpgradeReport {
+    /// The process that takes new clients.
+    pub pid: u32,
+    /// The process that it replaced.
+    pub before: u32,
+    /// All that serve clients.
+    pub processes: Vec<ProxyProcess>,
 }
 
 /// One property.

@@ -211,6 +211,16 @@ pub struct LogQuery {
     pub tail: bool,
 }
 
+/// Which lines of an access log to show.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogQuery {
+    /// How many of the last lines; a default if none.
+    pub num: Option<usize>,
+    /// Goes on with new lines as they come.
+    pub tail: bool,
+}
+
 /// `POST /ssh/exec`: what the forced command of the system's sshd was asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -54,7 +54,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("russh", &["ssh"]),
     ("rtnetlink", &["network"]),
-    ("seccompiler", &["container"]),
+    ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
     ("instant_acme", &["certificate"]),

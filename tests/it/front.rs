@@ -2,11 +2,15 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::http::get_from;
-use crate::support::{Repo, Staithe};
+use crate::support::http::{exchange, get_from};
+use crate::support::{Repo, Staithe, eventually};
+
+/// For a line to reach its file.
+const WRITTEN: Duration = Duration::from_secs(20);
 
 /// The table that the proxy was told last.
 fn table(staithe: &Staithe) -> Value {
@@ -69,7 +73,10 @@ fn port_mappings_are_dokkus_and_each_host_port_has_one_holder() {
     staithe
         .cli(&["ports:add", "shop", &format!("http:{taken}:1")])
         .fails_with(4)
-        .says("another program");
+        .says("cannot be opened")
+        .says("ss -ltnp");
+    // What was refused is not kept: it would stand in the way of all that comes.
+    assert!(!map("shop").contains(&taken.to_string()));
     staithe.cli(&["ports:add", "shop", "https:80:5000"]).fails_with(2).says("TLS on port 80");
 
     staithe.cli(&["ports:clear", "shop"]).succeeds();
@@ -288,4 +295,171 @@ fn instances_are_told_their_port_and_any_process_type_can_be_reached() {
     staithe.cli(&["ps:scale", "shop", "api=0"]).succeeds();
     assert_eq!(get("api.example.org").status, 503);
     get("shop.test").is(200, "version 1\n");
+}
+
+#[test]
+fn a_certificate_brings_https_urls_and_the_redirect() {
+    let staithe = Staithe::start_bare();
+    staithe.cli(&["apps:create", "shop"]).succeeds();
+    let (http, https) = (staithe.http().port(), staithe.address("https").port());
+    let urls = || staithe.cli(&["urls", "shop"]).succeeds().stdout.trim().to_owned();
+    assert_eq!(urls(), format!("http://shop.test:{http}"));
+    staithe.cli(&["certs:generate", "shop", "shop.test"]).succeeds();
+    assert_eq!(urls(), format!("https://shop.test:{https}"));
+    staithe
+        .cli(&["ports:report", "shop", "--ports-map"])
+        .succeeds()
+        .says("http:80:5000 https:443:5000");
+    let redirected = || get_from(staithe.http(), "shop.test", "/x").header("location");
+    assert_eq!(redirected().unwrap(), format!("https://shop.test:{https}/x"));
+
+    // A path of the domain shows the certificate of the domain's owner.
+    staithe.cli(&["apps:create", "api"]).succeeds();
+    staithe.cli(&["routes:add", "api", "shop.test/api", "--force"]).succeeds();
+    let certificate = |app: &str, route: usize| {
+        routes_of(&staithe, app)[route]["bindings"][0]["certificate"].clone()
+    };
+    assert!(certificate("shop", 0).is_string());
+    assert_eq!(certificate("api", 1), certificate("shop", 0));
+
+    // Nobody is sent where nothing answers, or against the owner's will.
+    staithe.cli(&["ports:set", "shop", "http:80:5000"]).succeeds();
+    assert_eq!(redirected(), None);
+    assert_eq!(urls(), format!("http://shop.test:{http}"));
+    staithe.cli(&["ports:clear", "shop"]).succeeds();
+    staithe.cli(&["proxy:set", "shop", "https-redirect", "false"]).succeeds();
+    assert_eq!(redirected(), None);
+}
+
+/// Answers with its own name and the request's head.
+const ECHO: &str = r#"
+use strict;
+use warnings;
+use IO::Socket::INET;
+
+$SIG{TERM} = sub { exit 0 };
+my @ports = ($ENV{PORT}, split / /, $ENV{MORE_PORTS} // "");
+for my $port (@ports[1 .. $#ports]) {
+    fork or serve($port);
+}
+serve($ports[0]);
+
+sub serve {
+    my ($port) = @_;
+    my $server = IO::Socket::INET->new(LocalPort => $port, Listen => 128, ReuseAddr => 1)
+        or die "port $port: $!";
+    while (1) {
+        my $client = $server->accept or next;
+        my $body = "$ENV{DYNO} on $port\n";
+        while (defined(my $line = <$client>)) { last if $line =~ /^\r?\n$/; $body .= $line }
+        print $client "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
+            . length($body) . "\r\nConnection: close\r\n\r\n$body";
+        close $client;
+    }
+}
+"#;
+
+#[test]
+fn what_is_typed_is_what_the_web_sees() {
+    let staithe = Staithe::start();
+    let repo = Repo::of_fixture(&staithe, "procfile-script", "shop");
+    repo.write("server.pl", ECHO);
+    repo.write("Procfile", "web: exec perl server.pl\napi: exec perl server.pl\n");
+    repo.commit("Echo");
+    repo.push().succeeds();
+    let get = |host: &str, path: &str| get_from(staithe.http(), host, path);
+    let send = |head: &str| exchange(staithe.http(), head).unwrap();
+    get("shop.test", "/api/x").is(200, "web.1 on 5000\nGET /api/x HTTP");
+
+    // A path of the domain is another process type's.
+    staithe
+        .cli(&["routes:add", "shop", "shop.test/api", "--process-type", "api", "--strip"])
+        .succeeds()
+        .says("ps:scale shop api=1");
+    staithe.cli(&["ps:scale", "shop", "api=1"]).succeeds();
+    let answer = get("shop.test", "/api/x").is(200, "api.1 on 5000\nGET /x HTTP");
+    assert!(answer.body.to_lowercase().contains("x-forwarded-prefix: /api"), "{answer:?}");
+    get("shop.test", "/apix").is(200, "web.1 on 5000\n");
+    let port = staithe.http().port();
+    staithe.cli(&["urls", "shop"]).says(&format!("http://shop.test:{port}/api"));
+
+    // A port more, to another of the app's ports, without a lost request.
+    let more = crate::support::staithe::free_address().port();
+    staithe.cli(&["config:set", "shop", "MORE_PORTS=6000"]).succeeds();
+    staithe.cli(&["ports:add", "shop", &format!("http:{more}:6000")]).succeeds();
+    let beside = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, more));
+    get_from(beside, "shop.test", "/").is(200, "web.1 on 6000");
+    get("shop.test", "/").is(200, "web.1 on 5000");
+    staithe.cli(&["ports:clear", "shop"]).succeeds();
+
+    // Limits and lists.
+    staithe.cli(&["proxy:set", "shop", "client-max-body-size", "1k"]).succeeds();
+    let long = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2000\r\n\r\n";
+    assert_eq!(send(long).status, 413);
+    staithe.cli(&["proxy:set", "shop", "client-max-body-size", "0"]).succeeds();
+    let body = "x".repeat(2000);
+    let whole = format!("{}{body}", long.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    assert_eq!(send(&whole).status, 200);
+    staithe.cli(&["proxy:set", "shop", "deny", "127.0.0.0/8"]).succeeds();
+    assert_eq!(get("shop.test", "/").status, 403);
+    staithe.cli(&["proxy:set", "shop", "deny"]).succeeds();
+
+    // One host of many.
+    staithe.cli(&["domains:add", "shop", "www.example.org"]).succeeds();
+    staithe.cli(&["proxy:set", "shop", "canonical-host", "www.example.org"]).succeeds();
+    let moved = get("shop.test", "/page?q=1");
+    assert!((301..=308).contains(&moved.status), "{moved:?}");
+    let location = moved.header("location").unwrap();
+    assert!(location.contains("www.example.org") && location.ends_with("/page?q=1"), "{location}");
+    get("www.example.org", "/page").is(200, "web.1");
+
+    // Maintenance, with a page of the app's own for those who read HTML.
+    let page = "<!doctype html><title>Back soon</title>";
+    staithe.cli_with_input(&["maintenance:custom-page", "shop"], page).succeeds();
+    staithe.cli(&["maintenance:on", "shop"]).succeeds();
+    let browse =
+        "GET / HTTP/1.1\r\nHost: www.example.org\r\nAccept: text/html\r\nConnection: close\r\n\r\n";
+    let answer = send(browse).is(503, page);
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    staithe.cli(&["maintenance:off", "shop"]).succeeds();
+    send(browse).is(200, "web.1");
+    staithe.cli_with_input(&["error-pages:set", "shop", "unavailable"], "<p>Closed").succeeds();
+    staithe.cli(&["ps:stop", "shop"]).succeeds();
+    send(browse).is(503, "<p>Closed");
+}
+
+#[test]
+fn owners_see_the_requests_of_their_app_and_operators_the_counters() {
+    let metrics = crate::support::staithe::free_address();
+    let listen = format!("api.metrics_listen=[\"{metrics}\"]");
+    let staithe = Staithe::start_with(false, &[&listen]);
+    staithe.cli(&["apps:create", "shop"]).succeeds();
+    staithe.get("shop", "/first").is(503, "");
+    staithe.get("shop", "/second").is(503, "");
+    // Counted and written just after the answers.
+    let logs = |arguments: &[&str]| staithe.cli(arguments).succeeds().stdout;
+    eventually(WRITTEN, "both requests are in the log", || {
+        let log = logs(&["proxy:logs", "shop"]);
+        if log.lines().count() == 2 { Ok(()) } else { Err(log) }
+    });
+    let line: Value =
+        serde_json::from_str(logs(&["proxy:logs", "shop", "-n", "1"]).trim()).unwrap();
+    assert_eq!((&line["target"], &line["error"]), (&json!("/second"), &json!("app-deploying")));
+    staithe.cli(&["proxy:logs", "nobody"]).fails_with(20).says("does not exist");
+
+    let counted = "staithe_requests_total{app=\"shop\",release=\"none\",protocol=\"http/1\",status=\"5xx\"} 2\n";
+    let text = logs(&["metrics"]);
+    assert!(text.contains(counted) && text.ends_with("# EOF\n"), "{text}");
+    let answer = get_from(metrics, "x", "/metrics").is(200, counted);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.header("content-type").as_deref(), Some(kind));
+    get_from(metrics, "x", "/api/v1/apps").is(404, "");
+
+    // The log goes with the app, by another name too.
+    let log = staithe.data_dir().join("proxy/access/store.log");
+    staithe.cli(&["apps:rename", "shop", "store"]).succeeds();
+    assert_eq!(logs(&["proxy:logs", "store"]).lines().count(), 2);
+    assert!(!log.with_file_name("shop.log").exists());
+    staithe.cli(&["--force", "apps:destroy", "store"]).succeeds();
+    assert!(!log.exists());
 }

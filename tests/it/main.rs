@@ -5,6 +5,7 @@
 
 mod architecture;
 mod build;
+mod certificates;
 mod cli;
 mod commands;
 mod container;
@@ -19,3 +20,4 @@ mod pushes;
 mod sshd;
 mod support;
 mod survival;
+mod zero_drop;

@@ -58,6 +58,10 @@ impl Failure {
             let kind = AcmeFailure::Limited { after_s: limits.retry_after_s() };
             return Self { kind, sentence: shown(&sentence) };
         }
+        if is(problem, "badNonce") {
+            // Refused several times in a row, each with a fresh one.
+            return Self::unreachable(format!("the certificate authority is confused: {words}"));
+        }
         match problem.status {
             Some(500..) => {
                 let sentence = format!("the certificate authority failed: {words}");

@@ -69,7 +69,7 @@ pub fn is_public_name(name: &str) -> bool {
     };
     name.contains('.')
         && name.parse::<std::net::IpAddr>().is_err()
-        && !SPECIAL_DOMAINS.iter().any(|domain| special(domain))
+        && !SPECIAL_DOMAINS.iter().any(special)
 }
 
 impl Authority {

@@ -22,7 +22,7 @@ use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
 use crate::proxy::http::response::{Asked, Response};
 use crate::proxy::page::Page;
-use crate::proxy::record::{CLIENT_LEFT, Outcome};
+use crate::proxy::record::{CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome};
 use crate::proxy::router::Target;
 use crate::proxy::stream::{Reader, Writer};
 use crate::proxy::upstream::OpenRequest;
@@ -229,7 +229,7 @@ async fn attempt(
         let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
         (end, client.until_close())
     };
-    relay.note(&end, place.reused, (connection.core, &open.upstream));
+    relay.note(&end, place.reused, &open.upstream);
     let next = match end {
         end if relay.may_retry(&end, place.reused, request.replayable()) => {
             return Attempt::Again { fresh: end.is_closed() };
@@ -259,7 +259,7 @@ async fn fail(
     let known = relay.outcome(upstream, passage.started);
     let Some((page, detail)) = relay.page(end) else {
         let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
-        let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };
+        let left = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..known };
         connection.record(passage, Some(target), &left);
         return Next::Close;
     };

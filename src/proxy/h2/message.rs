@@ -4,6 +4,8 @@
 //! the same strict reader: whatever is dropped, added or refused there is so for both protocols.
 //! Pure; RFC 9113 §8 says what may differ.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -127,9 +129,11 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// # Errors
 /// If a field cannot be said in HTTP/2.
 pub(super) fn response_of(head: &[u8]) -> Result<Response<()>, BadResponse> {
-    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS + OWN_FIELDS];
-    let mut parsed = httparse::Response::new(&mut storage);
-    parsed.parse(head).map_err(|_| BadResponse("the head is malformed"))?;
+    let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS + OWN_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut parsed, head, &mut storage)
+        .map_err(|_| BadResponse("the head is malformed"))?;
     let code = parsed.code.unwrap_or_default();
     let is_upgrade = code == 101;
     let status = if is_upgrade { Ok(StatusCode::OK) } else { StatusCode::from_u16(code) };

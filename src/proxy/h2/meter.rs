@@ -4,10 +4,12 @@
 //! number of requests that are taken back at once; each is cheap for the client and work for us
 //! (CVE-2019-9512, CVE-2019-9515, CVE-2023-44487, CVE-2025-8671). So frames are counted as they
 //! come in, before anything understands them: those that carry nothing spend a credit that time and
-//! served content earn.
+//! served content earn. What can be said of a frame by its head alone is checked here too, since the
+//! crate is lenient about the first one, and says PROTOCOL_ERROR about most.
 
 use std::cell::{Cell, RefCell};
 
+use h2::Reason;
 use tokio::time::Instant;
 
 /// What a connection may spend at once: a hundred requests taken back, as when a browser leaves a
@@ -42,7 +44,8 @@ pub(super) struct Meter {
     credit: Cell<u32>,
     /// Time has earned up to here.
     earned: Cell<Instant>,
-    exhausted: Cell<bool>,
+    /// Why the connection should end.
+    fault: Cell<Option<Reason>>,
     position: RefCell<Position>,
 }
 
@@ -53,6 +56,8 @@ struct Position {
     skip: usize,
     head: [u8; FRAME_HEAD],
     filled: usize,
+    /// A frame has come.
+    begun: bool,
 }
 
 impl Meter {
@@ -61,18 +66,20 @@ impl Meter {
         Self {
             credit: Cell::new(CREDIT),
             earned: Cell::new(Instant::now()),
-            exhausted: Cell::new(false),
+            fault: Cell::new(None),
             position: RefCell::new(Position {
                 skip: PREFACE.len(),
                 head: [0; FRAME_HEAD],
                 filled: 0,
+                begun: false,
             }),
         }
     }
 
-    /// Whether the client has spent more than it may: the connection should end.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.exhausted.get()
+    /// Why the connection should end, if it should: the client has spent more than it may, or broken
+    /// a rule. What it sent from there on is of no use.
+    pub(super) fn fault(&self) -> Option<Reason> {
+        self.fault.get()
     }
 
     /// Content passed, in either direction.
@@ -100,8 +107,16 @@ impl Meter {
             if position.filled == FRAME_HEAD {
                 position.filled = 0;
                 let [a, b, c, kind, flags, ..] = position.head;
-                position.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                self.spend(cost(kind, flags, position.skip));
+                let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                position.skip = length;
+                if !std::mem::replace(&mut position.begun, true) && kind != SETTINGS {
+                    // RFC 9113 §3.4.
+                    self.fault.set(Some(Reason::PROTOCOL_ERROR));
+                }
+                if !has_its_size(kind, flags, length) {
+                    self.fault.set(Some(Reason::FRAME_SIZE_ERROR));
+                }
+                self.spend(cost(kind, flags, length));
             }
         }
     }
@@ -121,21 +136,43 @@ impl Meter {
         }
         match self.credit.get().checked_sub(cost) {
             Some(left) => self.credit.set(left),
-            None => self.exhausted.set(true),
+            None => self.fault.set(Some(Reason::ENHANCE_YOUR_CALM)),
         }
     }
 }
 
-/// What a frame costs, by RFC 9113 §6.
+// RFC 9113 §6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+
+/// Whether a frame of fixed size has it.
+fn has_its_size(kind: u8, flags: u8, length: usize) -> bool {
+    match kind {
+        PRIORITY => length == 5,
+        RST_STREAM | WINDOW_UPDATE => length == 4,
+        PING => length == 8,
+        SETTINGS if flags & ACK != 0 => length == 0,
+        SETTINGS => length.is_multiple_of(6),
+        _ => true,
+    }
+}
+
+/// What a frame costs.
 fn cost(kind: u8, flags: u8, length: usize) -> u32 {
-    const END_STREAM: u8 = 1;
-    const ACK: u8 = 1;
     match kind {
         // DATA with content, HEADERS: bounded by windows and by the number of streams.
-        0 if length > 0 || flags & END_STREAM != 0 => 0,
-        1 => 0,
-        3 => RESET_COST,
-        4 | 6 if flags & ACK == 0 => ANSWERED_COST,
+        DATA if length > 0 || flags & END_STREAM != 0 => 0,
+        HEADERS => 0,
+        RST_STREAM => RESET_COST,
+        SETTINGS | PING if flags & ACK == 0 => ANSWERED_COST,
         // Empty DATA, PRIORITY, WINDOW_UPDATE, GOAWAY, CONTINUATION, acknowledgements, unknown ones.
         _ => 1,
     }
@@ -154,8 +191,9 @@ mod tests {
     fn spent(frames: &[Vec<u8>]) -> u32 {
         let meter = Meter::new();
         meter.read(PREFACE);
+        meter.read(&frame(SETTINGS, ACK, &[]));
         frames.iter().for_each(|frame| meter.read(frame));
-        CREDIT - meter.credit.get()
+        CREDIT - 1 - meter.credit.get()
     }
 
     #[test]
@@ -169,13 +207,16 @@ mod tests {
     #[test]
     fn frames_are_followed_however_they_are_cut() {
         let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(SETTINGS, 0, &[3; 198]));
         for payload in [&[3_u8; 200][..], &[], &[0; 8]] {
-            bytes.extend(frame(3, 0, payload));
+            bytes.extend(frame(HEADERS, 0, payload));
+            bytes.extend(frame(RST_STREAM, 0, &[0; 4]));
         }
         for size in [1, 2, 5, 9, 10, 100, bytes.len()] {
             let meter = Meter::new();
             bytes.chunks(size).for_each(|part| meter.read(part));
-            assert_eq!(CREDIT - meter.credit.get(), 3 * RESET_COST, "{size}");
+            assert_eq!(CREDIT - meter.credit.get(), 3 * RESET_COST + ANSWERED_COST, "{size}");
+            assert_eq!(meter.fault(), None, "{size}");
         }
     }
 
@@ -183,15 +224,40 @@ mod tests {
     fn a_flood_exhausts_and_service_earns() {
         let meter = Meter::new();
         meter.read(PREFACE);
-        let reset = frame(3, 0, &[0; 4]);
+        meter.read(&frame(SETTINGS, 0, &[]));
+        let reset = frame(RST_STREAM, 0, &[0; 4]);
+        meter.earn();
         for _ in 0..CREDIT / RESET_COST {
             meter.read(&reset);
         }
-        assert!(!meter.is_exhausted());
-        (0..3).for_each(|_| meter.earn());
+        assert_eq!(meter.fault(), None);
+        (0..2).for_each(|_| meter.earn());
         meter.read(&reset);
-        assert!(!meter.is_exhausted());
+        assert_eq!(meter.fault(), None);
         meter.read(&reset);
-        assert!(meter.is_exhausted());
+        assert_eq!(meter.fault(), Some(Reason::ENHANCE_YOUR_CALM));
+    }
+
+    #[test]
+    fn what_a_head_alone_gives_away_is_a_fault() {
+        let fault = |frames: &[Vec<u8>]| {
+            let meter = Meter::new();
+            meter.read(PREFACE);
+            frames.iter().for_each(|frame| meter.read(frame));
+            meter.fault()
+        };
+        assert_eq!(fault(&[frame(PING, 0, &[0; 8])]), Some(Reason::PROTOCOL_ERROR));
+        let settings = frame(SETTINGS, 0, &[]);
+        for wrong in [
+            frame(PING, 0, &[0; 7]),
+            frame(SETTINGS, 0, &[0; 5]),
+            frame(SETTINGS, ACK, &[0; 6]),
+            frame(RST_STREAM, 0, &[0; 5]),
+            frame(WINDOW_UPDATE, 0, &[0; 3]),
+            frame(PRIORITY, 0, &[0; 4]),
+        ] {
+            assert_eq!(fault(&[settings.clone(), wrong]), Some(Reason::FRAME_SIZE_ERROR));
+        }
+        assert_eq!(fault(&[settings, frame(PING, 0, &[0; 8])]), None);
     }
 }

@@ -145,6 +145,7 @@ impl End {
 pub(super) struct Relay<'a> {
     timer: &'a Timer,
     settings: &'a Settings,
+    core: &'a Core,
     /// The whole request was handed over.
     pub(super) sent: Cell<bool>,
     /// Something of the request's body was: it cannot be sent again.
@@ -163,14 +164,14 @@ pub(super) struct Relay<'a> {
     pub(super) received: Cell<u64>,
     /// When the head of the answer was there; only for the log.
     answered_at: Cell<Option<Instant>>,
-    is_logged: bool,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(timer: &'a Timer, settings: &'a Settings, core: &Core) -> Self {
+    pub(super) fn new(timer: &'a Timer, settings: &'a Settings, core: &'a Core) -> Self {
         Self {
             timer,
             settings,
+            core,
             sent: Cell::new(false),
             body_begun: Cell::new(false),
             heard: Cell::new(false),
@@ -180,7 +181,6 @@ impl<'a> Relay<'a> {
             bytes: Cell::new(0),
             received: Cell::new(0),
             answered_at: Cell::new(None),
-            is_logged: core.log.is_on(),
         }
     }
 
@@ -272,23 +272,34 @@ impl<'a> Relay<'a> {
         answer: &mut impl Answer,
         client: &mut impl Client,
     ) -> Result<Response, ReceiveError> {
-        let mut head = Vec::new();
+        let mut head = self.core.take_scratch();
+        let result = self.receive_into(&mut head, answer, client).await;
+        self.core.give_scratch(head);
+        result
+    }
+
+    async fn receive_into(
+        &self,
+        head: &mut Vec<u8>,
+        answer: &mut impl Answer,
+        client: &mut impl Client,
+    ) -> Result<Response, ReceiveError> {
         for _ in 0..MAX_INTERIM {
             head.clear();
-            let response = answer.head(&mut head).await?;
+            let response = answer.head(head).await?;
             self.heard.set(true);
             if response.is_interim() {
                 // While it is half written, no page of ours can follow.
                 self.answered.set(true);
-                client.interim(&head).await?;
+                client.interim(head).await?;
                 self.answered.set(false);
                 self.timer.set(self.settings.response_head_timeout);
             } else if response.status == 101 {
-                client.upgrade(&head).await?;
+                client.upgrade(head).await?;
                 self.begin(&response);
                 return Ok(response);
             } else {
-                self.pass_body(&head, &response, answer, client).await?;
+                self.pass_body(head, &response, answer, client).await?;
                 return Ok(response);
             }
         }
@@ -330,7 +341,7 @@ impl<'a> Relay<'a> {
     fn begin(&self, response: &Response) {
         self.status.set(response.status);
         self.answered.set(true);
-        if self.is_logged {
+        if self.core.log.is_on() {
             self.answered_at.set(Some(Instant::now()));
         }
     }
@@ -349,11 +360,13 @@ impl<'a> Relay<'a> {
     }
 
     /// What an end says about the instance's health.
-    pub(super) fn note(&self, end: &End, reused: bool, (core, upstream): (&Core, &Upstream)) {
+    pub(super) fn note(&self, end: &End, reused: bool, upstream: &Upstream) {
         match end {
             End::Received(_) => upstream.health.succeeded(),
             // The end of a connection that was idle is no failure.
-            End::Failed(ReceiveError::Closed) if !reused => core.note_failure(upstream),
+            End::Failed(ReceiveError::Closed) if !reused => {
+                self.core.note_failure(upstream);
+            }
             _ => {}
         }
     }

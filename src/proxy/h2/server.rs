@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
 
 use super::meter::Meter;
 use super::stream::{self, Session};
@@ -168,14 +168,15 @@ where
                     self.connection = None;
                     is_news = true;
                 }
-                Poll::Pending
-                    if self.session.meter.is_exhausted() && self.state != State::Closing =>
-                {
-                    self.state = State::Closing;
-                    self.timer.set(LINGER);
-                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                }
-                Poll::Pending => break,
+                Poll::Pending if self.state == State::Closing => break,
+                Poll::Pending => match self.session.meter.fault() {
+                    None => break,
+                    Some(reason) => {
+                        self.state = State::Closing;
+                        self.timer.set(LINGER);
+                        connection.abrupt_shutdown(reason);
+                    }
+                },
             }
         }
         // Before they see their end, so that the last frames of a connection are written too.

@@ -30,7 +30,7 @@ use crate::proxy::core::{Core, Lease};
 use crate::proxy::http::request::{Method, Refusal, Request, Wants};
 use crate::proxy::http::response::Asked;
 use crate::proxy::page::{Page, Reader, Rendered};
-use crate::proxy::record::{self, CLIENT_LEFT, Outcome, Protocol, Seen};
+use crate::proxy::record::{self, CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome, Protocol, Seen};
 use crate::proxy::router::Target;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::{Connected, OpenRequest, Reuse};
@@ -284,7 +284,7 @@ impl Passage<'_> {
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        relay.note(&end, connected.reused, (core, &open.upstream));
+        relay.note(&end, connected.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: true };
@@ -348,7 +348,7 @@ impl Passage<'_> {
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
-        relay.note(&end, place.reused, (core, &open.upstream));
+        relay.note(&end, place.reused, &open.upstream);
         match end {
             end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: end.is_closed() };
@@ -377,7 +377,7 @@ impl Passage<'_> {
         let Some((page, detail)) = relay.page(end) else {
             self.session.meter.spend_reset();
             let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
-            let left = Outcome { status, aborted: true, error: Some("client-left"), ..known };
+            let left = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..known };
             self.record(Some(target), &left);
             return;
         };
@@ -422,6 +422,7 @@ impl Passage<'_> {
             method: &self.head[request.method_name.clone()],
             host: request.host.as_str().as_bytes(),
             target: self.admission.asked_target().map_or(sent, str::as_bytes),
+            referer: &self.head[request.referer.clone()],
             user_agent: &self.head[request.user_agent.clone()],
         };
         record::ended(&self.session.core, target, &seen, outcome);

@@ -116,7 +116,7 @@ impl AsyncRead for Wire {
         if inner.broken.get() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if inner.meter.is_exhausted() {
+        if inner.meter.fault().is_some() {
             // The task that runs the connection looks at the meter next, and ends it.
             return Poll::Pending;
         }
@@ -130,6 +130,9 @@ impl AsyncRead for Wire {
             early.advance(length);
         }
         inner.meter.read(&room.filled()[before..]);
+        if inner.meter.fault().is_some() {
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -11,6 +11,7 @@ pub(in crate::proxy) enum Field {
     Date,
     Expect,
     Host,
+    Referer,
     Te,
     TransferEncoding,
     Upgrade,
@@ -41,7 +42,9 @@ impl Field {
     fn of_underscored(name: &[u8]) -> Self {
         let dashed: Vec<u8> = name.iter().map(|&c| if c == b'_' { b'-' } else { c }).collect();
         match Self::of_plain(&dashed) {
-            Self::Other | Self::Accept | Self::Date | Self::UserAgent => Self::Other,
+            Self::Other | Self::Accept | Self::Date | Self::Referer | Self::UserAgent => {
+                Self::Other
+            }
             _ => Self::Dropped,
         }
     }
@@ -57,6 +60,7 @@ impl Field {
             6 if is("accept") => Self::Accept,
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") => Self::Upgrade,
+            7 if is("referer") => Self::Referer,
             9 if is("forwarded") || is("x-real-ip") => Self::Dropped,
             10 if is("connection") => Self::Connection,
             10 if is("user-agent") => Self::UserAgent,

@@ -146,6 +146,7 @@ pub(in crate::proxy) struct Request {
     pub(in crate::proxy) wants: Wants,
     pub(in crate::proxy) method_name: Range<usize>,
     pub(in crate::proxy) target: Range<usize>,
+    pub(in crate::proxy) referer: Range<usize>,
     pub(in crate::proxy) user_agent: Range<usize>,
     pub(in crate::proxy) id: Range<usize>,
 }
@@ -389,6 +390,10 @@ struct RequestLine<'b> {
 
 impl<'b> RequestLine<'b> {
     fn read(method: &'b str, target: &'b str, facts: &Facts<'b>) -> Result<Self, Refusal> {
+        // RFC 9112 §3.2: a fragment is the client's own; readers disagree about what follows it.
+        if memchr::memchr(b'#', target.as_bytes()).is_some() {
+            return Err(Refusal::Malformed("the request target has a fragment"));
+        }
         let is_origin = target.starts_with('/') || (target == "*" && method == "OPTIONS");
         let (target, authority) = if is_origin {
             (target.into(), facts.host.unwrap_or_default())
@@ -423,7 +428,7 @@ impl Writer<'_, '_> {
         self.push(b" HTTP/1.1\r\nHost: ");
         self.push(line.authority.as_bytes());
         self.push(b"\r\n");
-        let user_agent = self.copy_fields(version);
+        let (user_agent, referer) = self.copy_fields(version);
         let id = self.write_forwarded(line.authority);
         let upgrade = self.write_connection(framing, version);
         self.write_framing(framing);
@@ -439,6 +444,7 @@ impl Writer<'_, '_> {
             wants: self.facts.wants,
             method_name,
             target,
+            referer,
             user_agent,
             id,
         }
@@ -450,13 +456,17 @@ impl Writer<'_, '_> {
         start..self.out.len()
     }
 
-    /// Copies what is between client and app; returns where the user agent's name is.
-    fn copy_fields(&mut self, version: Version) -> Range<usize> {
+    /// Copies what is between client and app; returns where the user agent's name and the referring
+    /// page are.
+    fn copy_fields(&mut self, version: Version) -> (Range<usize>, Range<usize>) {
         let mut copier = LineCopier::new(self.head);
-        let mut user_agent = 0..0;
+        let (mut user_agent, mut referer) = (0..0, 0..0);
         for (index, field) in self.fields.iter().enumerate() {
-            let kept = match self.facts.kinds[index] {
-                Field::Other | Field::Accept | Field::Date | Field::UserAgent => true,
+            let kind = self.facts.kinds[index];
+            let kept = match kind {
+                Field::Other | Field::Accept | Field::Date | Field::Referer | Field::UserAgent => {
+                    true
+                }
                 // RFC 9110 §10.1.1: an HTTP/1.0 client cannot have meant it.
                 Field::Expect => version == Version::Http11,
                 _ => false,
@@ -465,13 +475,17 @@ impl Writer<'_, '_> {
                 continue;
             }
             let line_start = copier.keep(self.fields, index, self.out);
-            if self.facts.kinds[index] == Field::UserAgent {
+            if matches!(kind, Field::UserAgent | Field::Referer) {
                 let value = field.value.as_ptr().addr() - field.name.as_ptr().addr();
-                user_agent = line_start + value..line_start + value + field.value.len();
+                let range = line_start + value..line_start + value + field.value.len();
+                match kind {
+                    Field::Referer => referer = range,
+                    _ => user_agent = range,
+                }
             }
         }
         copier.flush(self.out);
-        user_agent
+        (user_agent, referer)
     }
 
     /// The claims that only we may make, or a proxy before us that is trusted; the client's own were

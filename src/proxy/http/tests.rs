@@ -201,6 +201,8 @@ fn malformed_heads_are_refused() {
         ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
         ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
         ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
+        ("GET http://a#b/x HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
         ("GET /\r\nHost: a\r\n\r\n", "malformed"),
         ("\x16\x03\x01\r\n\r\n", "malformed"),
     ] {

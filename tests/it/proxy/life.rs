@@ -122,6 +122,7 @@ async fn the_process_has_dropped_everything_it_does_not_need() {
     let socket = std::fs::metadata(world.spec.run_dir.join(format!("proxy-{pid}.sock"))).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
     assert_eq!(proc_status(pid, "NoNewPrivs"), "1");
+    assert_eq!(proc_status(pid, "Seccomp"), "2");
     assert_eq!(proc_status(pid, "CapEff"), "0000000000000000");
     assert_eq!(proc_status(pid, "CapPrm"), "0000000000000000");
     if socket.uid() == 0 {

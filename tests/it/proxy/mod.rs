@@ -7,6 +7,7 @@ mod h2_apps;
 mod h2_hostile;
 mod hops;
 mod life;
+mod metrics;
 mod pages;
 mod routing;
 mod switch;

@@ -344,3 +344,29 @@ async fn an_app_learns_at_once_that_its_client_left() {
     tokio::time::timeout(SOON, hears.recv()).await.expect("the end in time").unwrap();
     secure.world.end().await;
 }
+
+#[tokio::test]
+async fn clients_that_offer_http_2_get_it() {
+    let app = App::echoing_heads().await;
+    let secure = Secure::with_app(&["a.test"], &app).await;
+    let mut config = secure.config(TLS13);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = secure.connect_with("a.test", config).await.unwrap();
+    assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = h2::client::handshake(client.stream).await.unwrap();
+    let task = spawn(connection);
+    for (host, status) in [("a.test", 200), ("b.test", 421), ("a.test", 200)] {
+        let request = http::Request::get(format!("https://{host}/")).body(()).unwrap();
+        let mut sender = sender.clone().ready().await.unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        let answer = super::h2::whole(response).await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+        if status == 200 {
+            assert!(answer.text().contains("\r\nX-Forwarded-Proto: https\r\n"), "{answer:?}");
+        }
+    }
+    drop(sender);
+    // Ends with a close_notify; without one the client sees an error.
+    tokio::time::timeout(SOON, task).await.expect("an end in time").unwrap().unwrap();
+    secure.world.end().await;
+}

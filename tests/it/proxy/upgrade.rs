@@ -194,11 +194,16 @@ async fn other_settings_replace_the_process_with_its_sockets() {
         let now = world.handle().await.pid();
         assert_ne!(now, pid);
         assert_eq!(world.supervisor.listening().unwrap().listen, [world.address]);
-        let cores = std::fs::read_dir(format!("/proc/{now}/task")).unwrap();
         let is_core = |task: &std::fs::DirEntry| {
             std::fs::read_to_string(task.path().join("comm")).unwrap().starts_with("core-")
         };
-        assert_eq!(cores.flatten().filter(is_core).count(), threads);
+        // A thread names itself, a moment after its start.
+        eventually(|| async {
+            let tasks = std::fs::read_dir(format!("/proc/{now}/task")).unwrap();
+            let cores = tasks.flatten().filter(is_core).count();
+            if cores == threads { Ok(()) } else { Err(format!("{cores} cores")) }
+        })
+        .await;
         // Enough for each of the sockets to be chosen.
         for _ in 0..50 {
             assert_eq!(world.ask(GET).await.text(), "hello");
@@ -220,7 +225,10 @@ async fn an_upgrade_that_fails_leaves_the_process_as_it_was() {
     let mut client = world.client().await;
     let pid = world.handle().await.pid();
     std::fs::remove_file(&program).unwrap();
-    std::fs::write(&program, "#!/bin/sh\necho no such luck >&2; exit 7\n").unwrap();
+    let script = b"#!/bin/sh\necho no such luck >&2; exit 7\n";
+    std::fs::File::create(&program)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, script))
+        .unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = world.supervisor.upgrade().await.unwrap_err();
     assert!(matches!(error, Error::EndedAtStart { .. }), "{error}");

@@ -23,12 +23,25 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(address: SocketAddr, host: &str, clients: usize) -> Self {
+        Self::start_at(address, host, clients, None)
+    }
+
+    /// At `rate` requests a second, all clients together, as far as the machine can.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        host: &str,
+        clients: usize,
+        rate: Option<u32>,
+    ) -> Self {
+        let pause = rate.map(|rate| Duration::from_secs(1) * clients as u32 / rate);
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..clients)
             .map(|number| {
                 let (stop, seen, host) = (Arc::clone(&stop), Arc::clone(&seen), host.to_owned());
-                std::thread::spawn(move || client(address, &host, number % 2 == 0, &stop, &seen))
+                std::thread::spawn(move || {
+                    client(address, &host, (number % 2 == 0, pause), &stop, &seen);
+                })
             })
             .collect();
         Self { stop, seen, clients }
@@ -42,8 +55,15 @@ impl Load {
     }
 }
 
-fn client(address: SocketAddr, host: &str, keep: bool, stop: &AtomicBool, seen: &Mutex<Vec<Seen>>) {
+fn client(
+    address: SocketAddr,
+    host: &str,
+    (keep, pause): (bool, Option<Duration>),
+    stop: &AtomicBool,
+    seen: &Mutex<Vec<Seen>>,
+) {
     let mut connection = None;
+    let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
         let result = ask(address, host, keep, &mut connection);
@@ -51,7 +71,17 @@ fn client(address: SocketAddr, host: &str, keep: bool, stop: &AtomicBool, seen: 
             connection = None;
         }
         seen.lock().unwrap().push(Seen { asked, result });
+        if let Some(pause) = pause {
+            next += pause;
+            wait_until(next);
+        }
     }
+}
+
+/// What makes the load steady; nobody waits for it.
+#[allow(clippy::disallowed_methods, reason = "a rate needs a clock")]
+fn wait_until(next: Instant) {
+    std::thread::sleep(next.saturating_duration_since(Instant::now()));
 }
 
 fn ask(

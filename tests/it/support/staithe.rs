@@ -131,7 +131,7 @@ impl Staithe {
         serde_json::from_str(&text).ok()
     }
 
-    fn address(&self, key: &str) -> SocketAddr {
+    pub(crate) fn address(&self, key: &str) -> SocketAddr {
         let serving = self.serving().expect("the daemon serves");
         serving[key][0].as_str().expect("an address").parse().unwrap()
     }
