@@ -375,7 +375,31 @@ def start_all(names, app, certificates, suffix=""):
     return servers
 
 
-H2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+def frame(kind, flags, stream, payload=b""):
+    """RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def ask_h2(client, name, path):
+    """The first request of a connection; reads to the end of its answer."""
+    def text(index, value):
+        return bytes([index, len(value)]) + value.encode()
+    # GET, https, path and authority, by the static table of RFC 7541.
+    head = b"\x82\x87" + text(4, path) + text(1, name)
+    client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 5, 1, head))
+    data = b""
+    while True:
+        while len(data) < 9 or len(data) < 9 + int.from_bytes(data[:3]):
+            part = client.recv(65536)
+            if not part:
+                raise ConnectionError("no answer on HTTP/2")
+            data += part
+        kind, flags, stream = data[3], data[4], int.from_bytes(data[5:9])
+        data = data[9 + int.from_bytes(data[:3]):]
+        if kind == 4 and not flags & 1:
+            client.sendall(frame(4, 1, 0))
+        if stream == 1 and flags & 1 and kind in (0, 1):
+            return
 
 
 def open_idle(server, kind):
@@ -388,13 +412,7 @@ def open_idle(server, kind):
         ask(client, NAME, "/1k")
     else:
         client = connect_tls(server.https, NAME, ("h2",))
-        if client.selected_alpn_protocol() != "h2":
-            client.close()
-            return None
-        client.sendall(H2_HELLO)
-        client.recv(4096)
-        # Acknowledges its settings.
-        client.sendall(bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]))
+        ask_h2(client, NAME, "/1k")
     return client
 
 
@@ -402,10 +420,7 @@ def idle_memory(server, kind, count=1000):
     """KiB for each idle connection."""
     def some(number):
         return [open_idle(server, kind) for _ in range(number)]
-    warm = some(100)
-    if None in warm:
-        return None
-    for client in warm:
+    for client in some(100):
         client.close()
     time.sleep(0.5)
     before = server.memory()
@@ -476,22 +491,22 @@ def report_memory(servers):
     for server in servers:
         base = server.memory() / 1024
         sizes = [idle_memory(server, kind) for kind in ("plain", "tls", "h2")]
-        cells = ["-" if size is None else f"{size:.1f}" for size in sizes]
-        print(f"| {server.name} | {base:.1f} |", " | ".join(cells), "|")
+        print(f"| {server.name} | {base:.1f} |", " | ".join(f"{size:.1f}" for size in sizes), "|")
 
 
 def choose(options):
-    """`--quick`, `--only <contenders>`, `--rows <text in their names>`."""
+    """What `--only <contenders>` and `--rows <expression>` leave of contenders, rows and tables."""
     only = options[options.index("--only") + 1].split(",") if "--only" in options else list(CONTENDERS)
     rows = options[options.index("--rows") + 1] if "--rows" in options else ""
-    chosen = [row for row in ROWS if re.search(rows, row)]
-    # Others are measured against it.
-    return ["nginx", *(name for name in only if name != "nginx")], chosen, bool(rows)
+    # The others are measured against it.
+    names = ["nginx", *(name for name in only if name != "nginx")]
+    chosen = [row for row in [*ROWS, "memory", "sites"] if re.search(rows, row)]
+    return names, [row for row in chosen if row in ROWS], set(chosen) - set(ROWS)
 
 
 def proxy(options):
     quick = "--quick" in options
-    names, rows, partly = choose(options)
+    names, rows, tables = choose(options)
     load = os.getloadavg()[0]
     certificates = make_certificates()
     app = App("app", "app")
@@ -502,10 +517,11 @@ def proxy(options):
         # Memory first: what a load leaves in the allocators is no idle connection's.
         servers = start_all(names, app, one)
         machine(load)
-        if not partly:
+        if "memory" in tables:
             report_memory(servers)
-        report(rounds(servers, 3 if quick else 7, 2 if quick else 4, rows), names)
-        if not partly:
+        if rows:
+            report(rounds(servers, 3 if quick else 7, 2 if quick else 4, rows), names)
+        if "sites" in tables:
             report_many(app, certificates, names, 2 if quick else 4, 3 if quick else 5)
     finally:
         for server in [*servers, app]:

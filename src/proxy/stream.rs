@@ -52,7 +52,7 @@ impl Sink for WriteHalf<'_> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write_vectored(Pin::new(self), cx, slices)
+        write_some(Pin::new(self), cx, slices)
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,6 +62,34 @@ impl Sink for WriteHalf<'_> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
+}
+
+/// Below this many bytes a copy costs less than to have the kernel look through a list, writev(2):
+/// room for a head and a short body.
+const COPIED: usize = 2048;
+
+/// Writes what there is by the cheapest call.
+fn write_some(
+    writer: Pin<&mut WriteHalf<'_>>,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+    let Some(first) = filled.next() else { return Poll::Ready(Ok(0)) };
+    if filled.next().is_none() {
+        return writer.poll_write(cx, first);
+    }
+    let total: usize = slices.iter().map(|slice| slice.len()).sum();
+    if total > COPIED {
+        return writer.poll_write_vectored(cx, slices);
+    }
+    let mut copy = [0; COPIED];
+    let mut end = 0;
+    for slice in slices {
+        copy[end..end + slice.len()].copy_from_slice(slice);
+        end += slice.len();
+    }
+    writer.poll_write(cx, &copy[..end])
 }
 
 /// A client's connection.

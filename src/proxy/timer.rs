@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep};
 #[derive(Debug)]
 pub(super) struct Timer {
     deadline: Cell<Instant>,
+    /// Set since the last look, and not a deadline yet: a step that needs no waiting asks no clock.
+    after: Cell<Option<Duration>>,
     sleep: RefCell<Pin<Box<Sleep>>>,
 }
 
@@ -23,18 +25,23 @@ impl Timer {
         let deadline = Instant::now() + after;
         Self {
             deadline: Cell::new(deadline),
+            after: Cell::new(None),
             sleep: RefCell::new(Box::pin(tokio::time::sleep_until(deadline))),
         }
     }
 
-    /// The deadline is `after` from now, whatever it was.
+    /// The deadline is `after` from now, whatever it was. The clock is read when the task is about to
+    /// wait, which is in the same turn of its loop.
     pub(super) fn set(&self, after: Duration) {
-        self.deadline.set(Instant::now() + after);
+        self.after.set(Some(after));
     }
 
     /// Ready when the deadline has passed.
     pub(super) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut sleep = self.sleep.borrow_mut();
+        if let Some(after) = self.after.take() {
+            self.deadline.set(Instant::now() + after);
+        }
         let deadline = self.deadline.get();
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);

@@ -257,3 +257,68 @@ async fn connections_that_the_app_closed_are_not_used() {
     }
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_long_answer_arrives_whole_again_and_again() {
+    // Long enough to go through the kernel in several pieces.
+    let body: String = (0..200_000).map(|n| format!("{n:07} ")).collect();
+    let answer = ok(&body);
+    let app = App::answering(move |_, _| answer.clone()).await;
+    let world = World::with_app(&app).await;
+    let mut client = world.client().await;
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        assert!(client.answer().await.body == body.as_bytes());
+    }
+    assert_eq!(app.connections(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_long_answer_that_is_cut_short_does_not_look_complete() {
+    let app = App::raw(|mut connection| async move {
+        connection.head().await;
+        let sent = "x".repeat(100_000);
+        connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n{sent}")).await;
+    })
+    .await;
+    let world = World::with_app(&app).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let head = client.answer_head().await;
+    assert!(head.contains("Content-Length: 200000"), "{head}");
+    assert_eq!(client.rest().await.len(), 100_000);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_may_be_silent_for_longer_than_a_body() {
+    let (tell, told) = tokio::sync::watch::channel(false);
+    let app = App::raw(move |mut connection| {
+        let mut told = told.clone();
+        async move {
+            let head = connection.head().await.unwrap();
+            if head.starts_with("GET /stuck ") {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
+            } else {
+                connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                told.wait_for(|told| *told).await.unwrap();
+                connection.send("5\r\nevent\r\n0\r\n\r\n").await;
+            }
+            connection.rest().await;
+        }
+    })
+    .await;
+    let world = World::start_with(quick(|config| config.body_idle_timeout_ms = millis(100))).await;
+    world.route(&[("shop.test", live(&[app.address]))]).await;
+    let mut events = world.client().await;
+    events.send("GET /events HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert!(events.answer_head().await.starts_with("HTTP/1.1 200"));
+    // Silent from here on: what is cut off now was not silent for longer.
+    let mut stuck = world.client().await;
+    stuck.send("GET /stuck HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert!(stuck.rest().await.ends_with(b"\r\n\r\nhalf"));
+    tell.send(true).unwrap();
+    assert_eq!(events.rest_of_chunks().await, b"event");
+    world.end().await;
+}

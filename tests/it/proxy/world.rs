@@ -310,6 +310,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Some(self.read.drain(..length).collect())
     }
 
+    /// A chunked body whose head was read before.
+    pub(super) async fn rest_of_chunks(&mut self) -> Vec<u8> {
+        let chunks = tokio::time::timeout(SOON, self.chunks()).await;
+        chunks.expect("the body in time").expect("the body whole")
+    }
+
     /// A chunked body; trailers are appended as text, after `|`.
     async fn chunks(&mut self) -> Option<Vec<u8>> {
         let mut body = Vec::new();
