@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::ocsp::Responders;
 use crate::domain::ChallengeKind;
 
 /// Let's Encrypt's directory (RFC 8555 §7.1.1).
@@ -47,6 +48,10 @@ pub struct Config {
     pub http_port: u16,
     /// The most orders at a time. Default 2.
     pub max_orders: usize,
+    /// Whether authorities are asked to vouch for certificates (OCSP stapling): `off`; `public`,
+    /// those at public addresses and port 80; `any`, also those in networks of one's own, which
+    /// owners of apps can then have this machine connect to. Default `public`.
+    pub ocsp: Responders,
 }
 
 impl Default for Config {
@@ -64,6 +69,7 @@ impl Default for Config {
             resolvers: Vec::new(),
             http_port: 80,
             max_orders: 2,
+            ocsp: Responders::Public,
         }
     }
 }

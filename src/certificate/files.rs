@@ -1,4 +1,5 @@
-//! The directory of certificates: one file for each, chain and key, named by its content.
+//! The directory of certificates: one file for each, chain and key, named by its content; beside it
+//! what its authority says of it, if that is known.
 //!
 //! Root writes, the proxy's group reads, nobody else: `0640 root:<proxy>` in a directory `0750`.
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Error;
+use super::ocsp::Staple;
 use super::pair::{Pair, Validity};
 use super::trust::Trust;
 use crate::domain::{CertificateId, Timestamp};
@@ -51,16 +53,47 @@ impl Files {
     pub fn keep(&self, pair: &Pair) -> Result<(), Error> {
         let path = self.path(&pair.facts().id);
         let contents = format!("{}{}", pair.certificate_pem(), pair.key_pem());
-        let failed = |operation| {
-            let path = path.clone();
-            move |source| Error::File { operation, path, source }
-        };
+        self.write(&path, contents.as_bytes())
+    }
+
+    fn write(&self, path: &Path, contents: &[u8]) -> Result<(), Error> {
+        let failed = |operation| move |source| Error::File { operation, path: path.into(), source };
         // Nobody but root may read it until it has its group, and with 0600 nobody ever does by
         // mistake: the bits are widened last.
-        atomic_file::write(&path, contents.as_bytes(), 0o600).map_err(failed("write"))?;
-        chown(&path, None, Some(self.group)).map_err(failed("give to the proxy's group"))?;
+        atomic_file::write(path, contents, 0o600).map_err(failed("write"))?;
+        chown(path, None, Some(self.group)).map_err(failed("give to the proxy's group"))?;
         let mode = std::fs::Permissions::from_mode(0o640);
-        std::fs::set_permissions(&path, mode).map_err(failed("set the mode of"))
+        std::fs::set_permissions(path, mode).map_err(failed("set the mode of"))
+    }
+
+    fn staple_path(&self, id: &CertificateId) -> PathBuf {
+        self.directory.join(format!("{id}.ocsp"))
+    }
+
+    /// Keeps what an authority says of a certificate, in place of what it said before.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn keep_staple(&self, id: &CertificateId, staple: &Staple) -> Result<(), Error> {
+        self.write(&self.staple_path(id), &staple.to_bytes())
+    }
+
+    /// What an authority has said of a certificate; none as well if it cannot be read, since it can
+    /// be had again.
+    pub fn staple(&self, id: &CertificateId) -> Option<Staple> {
+        use io::Read;
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(self.staple_path(id)).ok()?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+        Staple::from_bytes(&bytes)
+    }
+
+    /// Forgets what an authority has said of a certificate.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove_staple(&self, id: &CertificateId) -> Result<(), Error> {
+        remove_file(self.staple_path(id))
     }
 
     /// The pair of that name, whatever its validity.
@@ -85,18 +118,13 @@ impl Files {
             .map_err(|source| Error::Damaged { path, source })
     }
 
-    /// Removes a pair, if it is there.
+    /// Removes a pair and what is said of it, if they are there.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn remove(&self, id: &CertificateId) -> Result<(), Error> {
-        let path = self.path(id);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::File { operation: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_file(self.path(id))?;
+        self.remove_staple(id)
     }
 
     /// Removes every file but those in `kept` and those younger than `age`, which may not be
@@ -113,7 +141,8 @@ impl Files {
             |operation, path: &Path, source| Error::File { operation, path: path.into(), source };
         let entries = std::fs::read_dir(&self.directory)
             .map_err(|source| failed("read", &self.directory, source))?;
-        let names: HashSet<String> = kept.iter().map(|id| format!("{id}.pem")).collect();
+        let names: HashSet<String> =
+            kept.iter().flat_map(|id| [format!("{id}.pem"), format!("{id}.ocsp")]).collect();
         let (mut removed, mut failure) = (0, None);
         for entry in entries.flatten() {
             if entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
@@ -130,6 +159,15 @@ impl Files {
             }
         }
         failure.map_or(Ok(removed), Err)
+    }
+}
+
+fn remove_file(path: PathBuf) -> Result<(), Error> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::File { operation: "remove", path, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -18,12 +18,14 @@
 
 mod config;
 mod error;
+mod fetch;
 mod files;
 pub mod issue;
 mod pair;
 mod trust;
 
 pub mod acme;
+pub mod ocsp;
 
 use std::path::Path;
 

@@ -111,6 +111,11 @@ impl Pair {
         &self.chain[0]
     }
 
+    /// The DER of who issued the leaf, if the chain holds it.
+    pub(super) fn issuer(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.get(1)
+    }
+
     /// The chain in PEM, leaf first.
     pub fn certificate_pem(&self) -> String {
         self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::context::{AppArg, Context, ReportArgs};
 use super::exit::{Exit, Failure};
 use super::output::{Report, time};
-use crate::domain::{AppName, Hostname, Secret};
+use crate::domain::{AppName, Hostname, OcspStatus, Secret};
 use crate::wire::{
     CertificateChange, CertificateReport, GenerateCertificate, GeneratedCertificate, NewCertificate,
 };
@@ -232,6 +232,7 @@ fn report(app: &AppName, certificates: &CertificateReport) -> Report {
     names.dedup();
     report.row("Ssl hostnames", names.join(" "));
     report.row("Ssl issuer", fact(shown.map(|one| one.facts.issuer.clone())));
+    report.row("Ssl ocsp", fact(shown.map(|one| ocsp(&one.ocsp))));
     report.row("Ssl source", fact(shown.map(|one| one.source.as_str().to_owned())));
     report.row("Ssl starts at", fact(shown.map(|one| time(one.facts.not_before))));
     report.row("Ssl subject", fact(shown.map(|one| one.facts.subject.clone())));
@@ -240,6 +241,23 @@ fn report(app: &AppName, certificates: &CertificateReport) -> Report {
     let bare: Vec<&str> = bare.map(|domain| domain.domain.as_str()).collect();
     report.row("Ssl domains without", bare.join(" "));
     report
+}
+
+/// What the authority says of a certificate, in a few words.
+fn ocsp(status: &OcspStatus) -> String {
+    match status {
+        OcspStatus::NotOffered => "not offered".into(),
+        OcspStatus::Off => "off".into(),
+        OcspStatus::Waiting => "not asked yet".into(),
+        OcspStatus::Good { until, last_failure: None } => format!("good until {}", time(*until)),
+        OcspStatus::Good { until, last_failure: Some(why) } => {
+            format!("good until {}; no newer answer: {why}", time(*until))
+        }
+        OcspStatus::Failed { why, next_attempt } => {
+            format!("{why}; tried again at {}", time(*next_attempt))
+        }
+        OcspStatus::Revoked { at } => format!("revoked at {}", time(*at)),
+    }
 }
 
 #[cfg(test)]
@@ -294,6 +312,7 @@ mod tests {
             facts,
             days_left: 90,
             added_at: Timestamp(0),
+            ocsp: OcspStatus::Good { until: Timestamp(1_767_323_045_000), last_failure: None },
         };
         let domain =
             |name, covered| DomainCertificate { domain: host(name), certificate: None, covered };
@@ -311,6 +330,7 @@ mod tests {
        Ssl days left:                 90
        Ssl hostnames:                 shop.test
        Ssl issuer:                    CN=R11
+       Ssl ocsp:                      good until 2026-01-02T03:04:05Z
        Ssl source:                    custom
        Ssl starts at:                 2026-01-02T03:04:05Z
        Ssl subject:                   CN=shop.test

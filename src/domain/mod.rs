@@ -15,6 +15,7 @@ mod event;
 mod front;
 mod hostname;
 mod invalid;
+mod ocsp;
 mod ports;
 mod process;
 mod proxy_settings;
@@ -37,6 +38,7 @@ pub use front::{
 };
 pub use hostname::Hostname;
 pub use invalid::Invalid;
+pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
 pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};

@@ -88,7 +88,10 @@ impl Platform {
     ) -> Result<()> {
         self.certificates.files.keep(pair)?;
         self.store.set_certificate(app.id, stored)?;
-        self.certificates_changed(app.id).await
+        self.certificates_changed(app.id).await?;
+        // Its authority may have something to say about it.
+        self.0.desk.wake();
+        Ok(())
     }
 
     /// Puts changed certificates in force, also those of an app that is gone, and removes the files
@@ -267,10 +270,20 @@ impl Platform {
             certificates.iter().partition(|one| one.domain.is_none());
         Ok(CertificateReport {
             directory: self.settings().data_dir.join("certificates").display().to_string(),
-            own: own.first().map(|one| entry(one, now)),
-            automatic: automatic.into_iter().map(|one| entry(one, now)).collect(),
+            own: own.first().map(|one| self.entry(one, now)),
+            automatic: automatic.into_iter().map(|one| self.entry(one, now)).collect(),
             domains: self.domains_of(app)?.into_iter().map(show).collect(),
         })
+    }
+
+    fn entry(&self, one: &StoredCertificate, now: Timestamp) -> CertificateReportEntry {
+        CertificateReportEntry {
+            source: one.source,
+            facts: one.facts.clone(),
+            days_left: (one.facts.not_after.0 - now.0).div_euclid(DAY_MS),
+            added_at: one.added_at,
+            ocsp: self.ocsp_status(&one.facts.id, now),
+        }
     }
 }
 
@@ -281,15 +294,6 @@ fn stored(source: CertificateSource, pair: &Pair, now: Timestamp) -> StoredCerti
         facts: pair.facts().clone(),
         added_at: now,
         server: None,
-    }
-}
-
-fn entry(one: &StoredCertificate, now: Timestamp) -> CertificateReportEntry {
-    CertificateReportEntry {
-        source: one.source,
-        facts: one.facts.clone(),
-        days_left: (one.facts.not_after.0 - now.0).div_euclid(DAY_MS),
-        added_at: one.added_at,
     }
 }
 

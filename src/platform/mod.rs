@@ -49,6 +49,7 @@ mod routes;
 mod sandbox;
 mod session;
 mod stacks;
+mod staples;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -119,6 +120,7 @@ struct Inner {
     routes: routes::Publisher,
     book: certificates::Book,
     desk: acme::Desk,
+    staples: staples::Staples,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
 }
@@ -144,6 +146,7 @@ impl Platform {
             routes: routes::Publisher::default(),
             book: certificates::Book::default(),
             desk,
+            staples: staples::Staples::default(),
             front: tokio::sync::Mutex::default(),
         }))
     }

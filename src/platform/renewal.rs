@@ -1,5 +1,6 @@
 //! The keeper of automatic certificates: orders what is due, asks authorities when they want
-//! renewal, warns of what ends soon, clears away what is not needed.
+//! renewal and whether certificates are still good, warns of what ends soon, clears away what is not
+//! needed.
 //!
 //! What is due follows from what is stored alone, so a restart forgets nothing.
 
@@ -79,6 +80,7 @@ impl Platform {
             }
         }
         warned.retain(|_, at| now.since(*at) < DAY);
+        self.prune_staples()?;
         Ok(next)
     }
 
@@ -90,8 +92,8 @@ impl Platform {
     ) -> Result<Option<Timestamp>> {
         self.prune_certificates(app).await?;
         self.warn_of_ends(app, now, warned)?;
-        let Some((authority, settings)) = self.authority_of(app)? else { return Ok(None) };
-        let mut next: Option<Timestamp> = None;
+        let mut next = self.look_at_staples(app, now)?;
+        let Some((authority, settings)) = self.authority_of(app)? else { return Ok(next) };
         for wanted in self.wanted_certificates(app, &authority, &settings)? {
             if wanted.needs_order(now) && wanted.progress.is_due(now) {
                 self.start_order(app, wanted, &authority);

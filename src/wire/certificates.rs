@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     AcmeSettings, AppName, CertificateFacts, CertificateId, CertificateSource, ChallengeKind,
-    Hostname, Secret, Timestamp,
+    Hostname, OcspStatus, Secret, Timestamp,
 };
 
 /// `PUT /apps/{app}/certificate`.
@@ -58,6 +58,8 @@ pub struct CertificateReportEntry {
     pub days_left: i64,
     /// When it was kept.
     pub added_at: Timestamp,
+    /// Whether its authority vouches for it.
+    pub ocsp: OcspStatus,
 }
 
 /// The certificate of a domain.

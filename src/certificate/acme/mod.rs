@@ -10,11 +10,10 @@
 mod account;
 mod dns;
 mod failure;
-mod fetch;
 mod hook;
 mod https;
 mod order;
-mod preflight;
+pub(super) mod preflight;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -10,8 +10,8 @@ use instant_acme::{
 use rustls::pki_types::Der;
 use x509_parser::extensions::ParsedExtension;
 
+use super::super::fetch::{Fetched, fetch};
 use super::dns::Resolver;
-use super::fetch::{Fetched, fetch};
 use super::hook::{Hook, Verb};
 use super::https::Limits;
 use super::preflight;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
+use super::super::fetch::{Fetched, fetch};
 use super::dns::{Caa, NoAnswer, Resolver};
-use super::fetch::{Fetched, fetch};
 use super::https::{Https, Limits};
 use super::{Authority, Failure, Presenter, Proof, account};
 use crate::certificate::trust::Trust;
@@ -130,7 +130,7 @@ fn problem(
 }
 
 /// Addresses that the public Internet does not route (RFC 6890).
-fn is_private(address: IpAddr) -> bool {
+pub(in crate::certificate) fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             v4.is_private()

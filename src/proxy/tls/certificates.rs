@@ -1,11 +1,12 @@
 //! Which certificate a name gets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -15,7 +16,7 @@ use crate::domain::{CertificateId, Hostname};
 use crate::support::report;
 
 use super::super::{Challenge, RouteTable};
-use super::files::{CertificateError, CertificateFiles};
+use super::files::{CertificateError, CertificateFiles, Stamp, StapleFile};
 
 /// The protocols that apps are served by, our first choice first (RFC 7301).
 const SERVED: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -41,6 +42,7 @@ pub(in crate::proxy) struct Tls {
 pub(in crate::proxy) struct Certificate {
     pub(in crate::proxy) id: CertificateId,
     pub(super) config: Arc<ServerConfig>,
+    shown: Arc<Shown>,
 }
 
 /// The certificates of one table by name; replaced as a whole.
@@ -83,7 +85,8 @@ impl Tls {
     }
 
     /// Loads what `table` names and is not loaded yet, and puts it in force. A certificate that
-    /// cannot be read is logged, and its domains have none.
+    /// cannot be read is logged, and its domains have none. What authorities say of certificates is
+    /// read where it has changed, also for those that are loaded.
     pub(in crate::proxy) fn set_table(&self, table: &RouteTable) {
         let current = self.certificates.load();
         let mut known = current.by_id();
@@ -104,7 +107,30 @@ impl Tls {
                 next.challenges.insert(domain.as_str().into(), certificate);
             }
         }
+        let mut looked = HashSet::new();
+        for certificate in next.served().filter(|one| looked.insert(&one.id)) {
+            self.look_for_staple(certificate);
+        }
         self.certificates.store(Arc::new(next));
+    }
+
+    fn look_for_staple(&self, certificate: &Certificate) {
+        let shown = &certificate.shown;
+        let known = shown.stapled.load().as_ref().map(|stapled| stapled.stamp);
+        match self.files.staple(&certificate.id, known) {
+            Ok(StapleFile::AsBefore) => {}
+            Ok(StapleFile::None) => shown.stapled.store(None),
+            Ok(StapleFile::New(staple)) => {
+                let mut key = CertifiedKey::clone(&shown.plain);
+                key.ocsp = Some(staple.der);
+                let (key, stamp, until) = (Arc::new(key), staple.stamp, staple.until);
+                shown.stapled.store(Some(Arc::new(Stapled { key, stamp, until })));
+            }
+            // The one before is shown until its end.
+            Err(error) => {
+                tracing::warn!(certificate = %certificate.id, %error, "read an OCSP response");
+            }
+        }
     }
 
     fn get(
@@ -125,16 +151,17 @@ impl Tls {
 
     fn load(&self, id: &CertificateId, purpose: Purpose) -> Result<Certificate, CertificateError> {
         let key = self.files.load(id, &self.provider)?;
-        let config = self.config(key, purpose);
+        let shown = Arc::new(Shown { plain: Arc::new(key), stapled: ArcSwapOption::empty() });
+        let config = self.config(Arc::clone(&shown), purpose);
         let config = config.map_err(|source| CertificateError::Unusable { source })?;
-        Ok(Certificate { id: id.clone(), config: Arc::new(config) })
+        Ok(Certificate { id: id.clone(), config: Arc::new(config), shown })
     }
 
-    fn config(&self, key: CertifiedKey, purpose: Purpose) -> Result<ServerConfig, rustls::Error> {
+    fn config(&self, shown: Arc<Shown>, purpose: Purpose) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Always(Arc::new(key))));
+            .with_cert_resolver(shown);
         // Tickets serve both versions; a cache of sessions would be a lock between the cores.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match purpose {
@@ -156,9 +183,13 @@ impl Tls {
 type Known = HashMap<(CertificateId, Purpose), Option<Arc<Certificate>>>;
 
 impl Certificates {
+    /// Those shown to clients; one of several names several times.
+    fn served(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.exact.values().chain(self.wildcard.values()).chain(&self.catch_all)
+    }
+
     fn by_id(&self) -> Known {
-        let served = self.exact.values().chain(self.wildcard.values()).chain(&self.catch_all);
-        let served = served.map(|certificate| (certificate, Purpose::Serve));
+        let served = self.served().map(|certificate| (certificate, Purpose::Serve));
         let challenges = self.challenges.values();
         let challenges = challenges.map(|certificate| (certificate, Purpose::Challenge));
         served
@@ -203,13 +234,33 @@ impl Certificates {
     }
 }
 
-/// One certificate, whatever is asked for: the choice was made by then.
+/// One certificate, whatever is asked for: the choice was made by then. What its authority says of
+/// it comes along as long as that holds, whether or not there is somebody to bring the next answer.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct Shown {
+    plain: Arc<CertifiedKey>,
+    stapled: ArcSwapOption<Stapled>,
+}
 
-impl ResolvesServerCert for Always {
+#[derive(Debug)]
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    stamp: Stamp,
+    until: SystemTime,
+}
+
+impl Shown {
+    fn at(&self, now: impl Fn() -> SystemTime) -> Arc<CertifiedKey> {
+        match &*self.stapled.load() {
+            Some(stapled) if now() < stapled.until => Arc::clone(&stapled.key),
+            _ => Arc::clone(&self.plain),
+        }
+    }
+}
+
+impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+        Some(self.at(SystemTime::now))
     }
 }
 
@@ -289,5 +340,35 @@ mod tests {
         tls.set_table(&RouteTable { challenges, ..RouteTable::default() });
         assert_eq!(found(&tls, Some("a.test")), None);
         assert!(tls.certificates().challenge("a.test").is_some());
+    }
+
+    /// What the certificate of `a.test` comes with, `seconds` after 1970.
+    fn staple(tls: &Tls, seconds: u64) -> Option<Vec<u8>> {
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        tls.certificates().find(Some("a.test")).unwrap().shown.at(|| at).ocsp.clone()
+    }
+
+    #[test]
+    fn a_staple_is_shown_until_its_end_and_changes_with_its_file() {
+        let directory = directory(&['1']);
+        let tls = Tls::new(CertificateFiles::open(directory.path())).unwrap();
+        let table = table(&[("a.test", '1')]);
+        let path = directory.path().join(format!("{}.ocsp", id('1')));
+        let write = |content: &[u8]| {
+            crate::support::atomic_file::write(&path, content, 0o640).unwrap();
+            tls.set_table(&table);
+        };
+        tls.set_table(&table);
+        assert_eq!(staple(&tls, 100), None);
+        write(b"100 200\none\n");
+        assert_eq!(staple(&tls, 199).as_deref(), Some(&b"one\n"[..]));
+        assert_eq!(staple(&tls, 200), None);
+        write(b"150 250\ntwo");
+        assert_eq!(staple(&tls, 200).as_deref(), Some(&b"two"[..]));
+        write(b"damaged");
+        assert_eq!(staple(&tls, 200).as_deref(), Some(&b"two"[..]));
+        std::fs::remove_file(&path).unwrap();
+        tls.set_table(&table);
+        assert_eq!(staple(&tls, 200), None);
     }
 }

@@ -1,9 +1,12 @@
-//! Certificates on disk: `<id>.pem`, a chain and its key, written by the control plane.
+//! Certificates on disk, written by the control plane: `<id>.pem`, a chain and its key, and beside it
+//! perhaps `<id>.ocsp`, what its authority says of it (RFC 6066 §8) and for how long.
 
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -15,11 +18,39 @@ use crate::sys;
 
 /// The longest file: a chain of ten RSA certificates has some 20 KiB.
 const MAX_FILE: u64 = 128 * 1024;
+/// The longest staple, with the line above it: what the control plane keeps.
+const MAX_STAPLE: u64 = 16 * 1024 + 64;
 
 /// The directory of certificates, opened while its owner's rights were still there.
 #[derive(Debug)]
 pub(in crate::proxy) struct CertificateFiles {
     directory: Option<OwnedFd>,
+}
+
+/// Tells one file of a name from the next: files are replaced, never changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+/// What an authority says of a certificate.
+#[derive(Debug)]
+pub(super) struct Staple {
+    pub(super) stamp: Stamp,
+    /// It must not be shown from then on.
+    pub(super) until: SystemTime,
+    /// `OCSPResponse` in DER.
+    pub(super) der: Vec<u8>,
+}
+
+/// The staple of a certificate, compared with the one that is known.
+#[derive(Debug)]
+pub(super) enum StapleFile {
+    None,
+    AsBefore,
+    New(Staple),
 }
 
 /// Why a file is no certificate.
@@ -76,6 +107,36 @@ impl CertificateFiles {
         }
     }
 
+    /// Looks for a staple of `id` that is another than `known`.
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub(super) fn staple(
+        &self,
+        id: &CertificateId,
+        known: Option<Stamp>,
+    ) -> io::Result<StapleFile> {
+        let Some(directory) = &self.directory else { return Ok(StapleFile::None) };
+        let name = CString::new(format!("{}.ocsp", id.as_str())).map_err(io::Error::other)?;
+        let file = match sys::fs::open_file_at(directory.as_fd(), &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StapleFile::None),
+            file => file?,
+        };
+        let facts = file.metadata()?;
+        let stamp = Stamp {
+            inode: facts.ino(),
+            length: facts.len(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+        };
+        if known == Some(stamp) {
+            return Ok(StapleFile::AsBefore);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_STAPLE).read_to_end(&mut bytes)?;
+        let staple = parse_staple(stamp, &bytes);
+        staple.map(StapleFile::New).ok_or_else(|| io::Error::other("it has no line with its time"))
+    }
+
     fn read(&self, id: &CertificateId) -> Result<Vec<u8>, CertificateError> {
         let directory = self.directory.as_ref().ok_or(CertificateError::NoDirectory)?;
         let read = || {
@@ -92,6 +153,14 @@ impl CertificateFiles {
             false => Err(CertificateError::TooLong),
         }
     }
+}
+
+/// A line with the seconds since 1970 from and until which it may be shown, then DER.
+fn parse_staple(stamp: Stamp, bytes: &[u8]) -> Option<Staple> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (_, until) = std::str::from_utf8(&bytes[..end]).ok()?.split_once(' ')?;
+    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until.parse().ok()?))?;
+    Some(Staple { stamp, until, der: bytes[end + 1..].to_vec() })
 }
 
 /// What rustls says of a critical extension that it does not know.

@@ -1,6 +1,7 @@
 //! Certificates, by hand and from an authority that speaks ACME.
 
 mod by_hand;
+mod ocsp;
 mod world;
 
 use std::os::unix::fs::PermissionsExt;
