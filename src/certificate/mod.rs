@@ -6,6 +6,7 @@
 //!  authority ─► acme::Client::obtain ─┘
 //!                 │  preflight ─► order ─► Presenter (route table, DNS program) ─► finalize
 //!                 └─ account key in <data_dir>/keys/acme
+//!  responder ─► ocsp::Question::ask ──────► Files ─► <id>.ocsp ─► the proxy
 //! ```
 //!
 //! One certificate for each domain: a name that cannot be validated keeps no other from renewal, and
@@ -13,7 +14,7 @@
 //! (`domain::AcmeProgress`); who remembers it is the caller's matter, and so is the route table.
 //!
 //! **Invariants.** A key is in its file and nowhere else: no error, event, log line or report holds
-//! it. A file never changes once it has its name. What an authority, a resolver or a name's server
+//! it. A pair's file never changes once it has its name. What an authority, a resolver or a name's server
 //! answers is bounded in size and time, and is shown but never obeyed.
 
 mod config;

@@ -1,7 +1,7 @@
 //! TLS towards clients: which certificate a name gets, handshakes, and the encrypted stream.
 //!
 //! ```text
-//!   table ──► Certificates ◄── <data_dir>/certificates/<id>.pem
+//!   table ──► Certificates ◄── <data_dir>/certificates/<id>.pem, <id>.ocsp
 //!                  │ by SNI: exact, deepest wildcard, `_`
 //!   ClientHello ──► accept ──► TlsStream ──► HTTP/1.1 or HTTP/2 by ALPN
 //! ```

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rcgen::{
@@ -21,7 +22,7 @@ struct World {
     staithe: Staithe,
     https: SocketAddr,
     directory: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Rc<Issuer<'static, KeyPair>>,
     issuer_pem: String,
     responders: Vec<Child>,
 }
@@ -58,7 +59,7 @@ impl World {
         };
         let (root, issuer) = (authority("root"), authority("intermediate"));
         let issuer_pem = issuer.signed_by(&key, &Issuer::new(root, root_key)).unwrap().pem();
-        let issuer = Issuer::new(issuer, key);
+        let issuer = Rc::new(Issuer::new(issuer, key));
         let world = Self { staithe, https, directory, issuer, issuer_pem, responders: Vec::new() };
         world.write("issuer.pem", &world.issuer_pem);
         world.write(
@@ -86,6 +87,8 @@ impl World {
         self.write(&format!("{name}.pem"), &made.pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
         let address = free_address();
+        let log = self.write(&format!("{name}.log"), "");
+        let output = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
         let mut command = Command::new("openssl");
         command
             .args(["ocsp", "-index", "index.txt", "-CA", "issuer.pem", "-ndays", "7"])
@@ -93,11 +96,13 @@ impl World {
             .args(["-port", &address.port().to_string(), "-ignore_err"])
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
         self.responders.push(command.spawn().unwrap());
+        // Not by a connection: one that says nothing is the last that it takes.
         eventually(SOON, "the responder listens", || {
-            std::net::TcpStream::connect(address).map_err(|error| error.to_string())
+            let said = std::fs::read_to_string(&log).unwrap();
+            said.contains("waiting for").then_some(()).ok_or(said)
         });
         address
     }
@@ -118,7 +123,7 @@ impl World {
         params.serial_number = Some(SerialNumber::from(serial));
         params.distinguished_name.push(DnType::CommonName, name);
         params.custom_extensions = responder.map(access).into_iter().collect();
-        let made = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let made = params.signed_by(&key, &*self.issuer).unwrap().pem();
         let crt = self.write("server.crt", &format!("{made}{}", self.issuer_pem));
         let key = self.write("server.key", &key.serialize_pem());
         let paths = [crt, key].map(|path| path.to_str().unwrap().to_owned());
@@ -161,8 +166,7 @@ fn a_good_certificate_is_stapled_while_that_holds_and_no_other_is() {
     let mut stranger = CertificateParams::new(Vec::new()).unwrap();
     stranger.distinguished_name.push(DnType::CommonName, "stranger");
     let stranger = Issuer::new(stranger, key);
-    let issuer_key = KeyPair::from_pem(&world.issuer.key().serialize_pem()).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&world.issuer_pem, issuer_key).unwrap();
+    let issuer = Rc::clone(&world.issuer);
     let responder = world.responder("responder", &issuer);
     let impostor = world.responder("impostor", &stranger);
 
@@ -189,7 +193,7 @@ fn a_good_certificate_is_stapled_while_that_holds_and_no_other_is() {
 
     // Nobody answers any more, and the control plane has forgotten all but its files.
     world.stop_responders();
-    world.staithe.stop();
+    world.staithe.kill_daemon();
     assert!(world.visit("good").contains(STAPLED), "without a control plane");
     world.staithe.launch();
     world.reports("good", "good until");
