@@ -211,4 +211,22 @@ mod tests {
             (1, true, false)
         );
     }
+
+    #[test]
+    fn a_staple_stays_and_goes_with_its_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let group = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata("/proc/self").unwrap());
+        let files = Files::open(directory.path(), group).unwrap();
+        let id: CertificateId = "a".repeat(64).parse().unwrap();
+        let staple = Staple::from_bytes(b"100 200\nder").unwrap();
+        assert_eq!(files.staple(&id), None);
+        files.keep_staple(&id, &staple).unwrap();
+        let mode = std::fs::metadata(files.staple_path(&id)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        let kept = HashSet::from([id.clone()]);
+        assert_eq!(files.remove_others(&kept, Duration::ZERO).unwrap(), 0);
+        assert_eq!(files.staple(&id), Some(staple));
+        files.remove(&id).unwrap();
+        assert_eq!(files.staple(&id), None);
+    }
 }

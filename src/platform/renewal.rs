@@ -16,7 +16,7 @@ use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::{report, tasks};
 
 /// The longest between two looks: settings in files and clocks change without a word.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 /// The shortest: a domain that is due and cannot be ordered must not spin.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How often an authority is asked when it wants renewal (RFC 9773 §4.3.2 lets it say; six hours is

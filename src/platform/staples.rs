@@ -5,12 +5,13 @@
 //! asks at once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::{Platform, Result, acme_actor, clock};
-use crate::certificate::ocsp::{Answer, Question, Responders};
+use super::{Platform, Result, acme_actor, clock, renewal};
+use crate::certificate::ocsp::{Answer, Failure, Question, Responders, Staple};
 use crate::domain::{App, CertificateId, OcspProgress, OcspStatus, Timestamp};
 use crate::store::StoredCertificate;
 use crate::support::{report, tasks};
@@ -22,7 +23,10 @@ const MAX_QUESTIONS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Staples {
     known: Mutex<HashMap<CertificateId, Standing>>,
-    places: Arc<Semaphore>,
+    places: Semaphore,
+    /// Files that the proxy has not looked at.
+    changed: AtomicBool,
+    publishing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -35,7 +39,12 @@ struct Standing {
 
 impl Default for Staples {
     fn default() -> Self {
-        Self { known: Mutex::default(), places: Arc::new(Semaphore::new(MAX_QUESTIONS)) }
+        Self {
+            known: Mutex::default(),
+            places: Semaphore::new(MAX_QUESTIONS),
+            changed: AtomicBool::default(),
+            publishing: tokio::sync::Mutex::default(),
+        }
     }
 }
 
@@ -95,18 +104,27 @@ impl Platform {
         if let Some(at) = standing.progress.next().filter(|at| *at > now) {
             return Some(at);
         }
-        // Without a place, the end of another question wakes the keeper.
-        let place = Arc::clone(&self.0.staples.places).try_acquire_owned().ok()?;
         standing.asking = true;
         drop(known);
         let (platform, app, facts) = (self.clone(), app.clone(), one.facts.clone());
+        // One for each certificate at most; those without a place wait here, so that not every
+        // answer has the keeper look at all apps.
         tasks::spawn("certificates/ocsp", async move {
+            let Ok(place) = platform.0.staples.places.acquire().await else { return };
             let answer = question.ask(platform.responders(), clock::now()).await;
-            platform.settle(&app, &facts.id, &facts.subject, answer).await;
             drop(place);
-            platform.0.desk.wake();
+            platform.settle(&app, &facts.id, &facts.subject, answer).await;
+            platform.wake_for_staple(&facts.id);
         });
         None
+    }
+
+    /// Has the keeper look again if it would sleep too long.
+    fn wake_for_staple(&self, id: &CertificateId) {
+        let next = self.0.staples.lock().get(id).and_then(|standing| standing.progress.next());
+        if next.is_some_and(|at| at < clock::now().after(renewal::LONGEST)) {
+            self.0.desk.wake();
+        }
     }
 
     /// How a certificate stands that was not looked at yet.
@@ -127,17 +145,19 @@ impl Platform {
         app: &App,
         id: &CertificateId,
         subject: &str,
-        answer: std::result::Result<Answer, crate::certificate::ocsp::Failure>,
+        answer: std::result::Result<Answer, Failure>,
     ) {
         let now = clock::now();
         let in_force = match answer {
             Ok(Answer::Good(staple)) => {
-                let kept = self.keep_staple(id, &staple).await;
-                kept.map(|()| {
-                    self.0.staples.settle(id, |known| {
-                        *known = OcspProgress::fresh(staple.span, now);
-                    });
-                })
+                let fresh = OcspProgress::fresh(staple.span, now);
+                match self.keep_staple(id, &staple) {
+                    Ok(()) => {
+                        self.0.staples.settle(id, |known| *known = fresh);
+                        self.publish_staples().await
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Ok(Answer::Revoked { at }) => {
                 if self.0.staples.settle(id, |known| known.revoked(at, now)) == Some(true) {
@@ -146,7 +166,10 @@ impl Platform {
                     );
                     self.note(app.id, "certificate.revoked", &message, &acme_actor());
                 }
-                self.forget_staple(id).await
+                match self.certificates.files.remove_staple(id) {
+                    Ok(()) => self.publish_staples().await,
+                    Err(error) => Err(error.into()),
+                }
             }
             Err(failure) => {
                 self.note_no_staple(app, id, failure.to_string(), now);
@@ -166,23 +189,24 @@ impl Platform {
         }
     }
 
-    async fn keep_staple(
-        &self,
-        id: &CertificateId,
-        staple: &crate::certificate::ocsp::Staple,
-    ) -> Result<()> {
+    fn keep_staple(&self, id: &CertificateId, staple: &Staple) -> Result<()> {
         // The certificate may have gone meanwhile, with its files.
-        if !self.store.certificate_ids()?.contains(id) {
-            return Ok(());
+        match self.store.certificate_ids()?.contains(id) {
+            true => Ok(self.certificates.files.keep_staple(id, staple)?),
+            false => Ok(()),
         }
-        self.certificates.files.keep_staple(id, staple)?;
-        // The proxy looks at the files of a table whenever it gets one.
-        self.publish_routes().await
     }
 
-    async fn forget_staple(&self, id: &CertificateId) -> Result<()> {
-        self.certificates.files.remove_staple(id)?;
-        self.publish_routes().await
+    /// Has the proxy look at the files, which it does whenever it gets a table. Answers that come
+    /// while one is on its way share the next one.
+    async fn publish_staples(&self) -> Result<()> {
+        let changed = &self.0.staples.changed;
+        changed.store(true, Ordering::SeqCst);
+        let _turn = self.0.staples.publishing.lock().await;
+        match changed.swap(false, Ordering::SeqCst) {
+            true => self.publish_routes().await,
+            false => Ok(()),
+        }
     }
 
     /// Forgets certificates that are gone.
