@@ -215,6 +215,8 @@ impl ResolvesServerCert for Always {
 
 #[cfg(test)]
 mod tests {
+    use crate::support::atomic_file;
+
     use super::super::super::{Route, RouteState};
     use super::*;
 
@@ -227,7 +229,8 @@ mod tests {
         for digit in ids {
             let made = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
             let pem = made.cert.pem() + &made.signing_key.serialize_pem();
-            std::fs::write(directory.path().join(format!("{}.pem", id(*digit))), pem).unwrap();
+            let path = directory.path().join(format!("{}.pem", id(*digit)));
+            atomic_file::write_volatile(&path, pem.as_bytes(), 0o600).unwrap();
         }
         directory
     }

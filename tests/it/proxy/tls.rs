@@ -62,7 +62,8 @@ impl Secure {
         let id: CertificateId = format!("{:064x}", self.trusted.len() + 1).parse().unwrap();
         let pem = made.cert.pem() + &made.signing_key.serialize_pem();
         let directory = self.world.spec.data_dir.join("certificates");
-        std::fs::write(directory.join(format!("{id}.pem")), pem).unwrap();
+        let path = directory.join(format!("{id}.pem"));
+        staithe::support::atomic_file::write_volatile(&path, pem.as_bytes(), 0o644).unwrap();
         self.trusted.add(made.cert.der().clone()).unwrap();
         (id, made.cert.der().clone())
     }
