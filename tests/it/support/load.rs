@@ -33,7 +33,8 @@ impl Load {
         clients: usize,
         rate: Option<u32>,
     ) -> Self {
-        let pause = rate.map(|rate| Duration::from_secs(1) * clients as u32 / rate);
+        let all = u32::try_from(clients).unwrap();
+        let pause = rate.map(|rate| Duration::from_secs(1) * all / rate);
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..clients)
