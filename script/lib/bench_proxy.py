@@ -362,16 +362,20 @@ def measure(server, load, seconds):
 
 
 def start_all(names, app, certificates, suffix=""):
-    servers = []
-    for name in names:
-        server = CONTENDERS[name](name, name + suffix)
-        command = server.configure(app, certificates)
-        began = time.monotonic()
-        server.spawn(command)
-        servers.append(server)
-        last = list(certificates)[-1]
-        eventually(f"start of {name}", lambda: server.answers(last))
-        server.started_in = time.monotonic() - began
+    servers, last = [], list(certificates)[-1]
+    try:
+        for name in names:
+            server = CONTENDERS[name](name, name + suffix)
+            command = server.configure(app, certificates)
+            began = time.monotonic()
+            server.spawn(command)
+            servers.append(server)
+            eventually(f"start of {name}", lambda: server.answers(last))
+            server.started_in = time.monotonic() - began
+    except BaseException:
+        for server in servers:
+            server.stop()
+        raise
     return servers
 
 
