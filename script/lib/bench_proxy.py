@@ -227,7 +227,7 @@ class Haproxy(Server):
         conf = f"""
 global
   nbthread {CORES}
-  maxconn 16384
+  maxconn 8192
 defaults
   mode http
   option http-keep-alive
@@ -362,16 +362,20 @@ def measure(server, load, seconds):
 
 
 def start_all(names, app, certificates, suffix=""):
-    servers = []
-    for name in names:
-        server = CONTENDERS[name](name, name + suffix)
-        command = server.configure(app, certificates)
-        began = time.monotonic()
-        server.spawn(command)
-        servers.append(server)
-        last = list(certificates)[-1]
-        eventually(f"start of {name}", lambda: server.answers(last))
-        server.started_in = time.monotonic() - began
+    servers, last = [], list(certificates)[-1]
+    try:
+        for name in names:
+            server = CONTENDERS[name](name, name + suffix)
+            command = server.configure(app, certificates)
+            began = time.monotonic()
+            server.spawn(command)
+            servers.append(server)
+            eventually(f"start of {name}", lambda: server.answers(last))
+            server.started_in = time.monotonic() - began
+    except BaseException:
+        for server in servers:
+            server.stop()
+        raise
     return servers
 
 
@@ -420,7 +424,7 @@ def idle_memory(server, kind, count=1000):
     """KiB for each idle connection."""
     def some(number):
         return [open_idle(server, kind) for _ in range(number)]
-    for client in some(100):
+    for client in some(20):
         client.close()
     time.sleep(0.5)
     before = server.memory()
@@ -485,13 +489,20 @@ def report_many(app, certificates, names, seconds, count):
             server.stop()
 
 
-def report_memory(servers):
+def report_memory(app, certificates, names):
     print("\nMemory for each of 1,000 idle connections, KiB (PSS of the proxy's processes).\n")
     print("| | idle, MiB | plain | TLS | HTTP/2 |\n|---|---|---|---|---|")
-    for server in servers:
-        base = server.memory() / 1024
-        sizes = [idle_memory(server, kind) for kind in ("plain", "tls", "h2")]
-        print(f"| {server.name} | {base:.1f} |", " | ".join(f"{size:.1f}" for size in sizes), "|")
+    for name in names:
+        sizes = []
+        for kind in ("plain", "tls", "h2"):
+            # A new process each time: what one kind leaves free, the next would be given.
+            [server] = start_all([name], app, certificates, "-idle")
+            try:
+                base = server.memory() / 1024
+                sizes.append(idle_memory(server, kind))
+            finally:
+                server.stop()
+        print(f"| {name} | {base:.1f} |", " | ".join(f"{size:.1f}" for size in sizes), "|")
 
 
 def choose(options):
@@ -514,12 +525,11 @@ def proxy(options):
     try:
         app.start()
         one = {NAME: certificates[NAME]}
-        # Memory first: what a load leaves in the allocators is no idle connection's.
-        servers = start_all(names, app, one)
         machine(load)
         if "memory" in tables:
-            report_memory(servers)
+            report_memory(app, one, names)
         if rows:
+            servers = start_all(names, app, one)
             report(rounds(servers, 3 if quick else 7, 2 if quick else 4, rows), names)
         if "sites" in tables:
             report_many(app, certificates, names, 2 if quick else 4, 3 if quick else 5)

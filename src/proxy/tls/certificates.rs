@@ -266,6 +266,8 @@ impl ResolvesServerCert for Shown {
 
 #[cfg(test)]
 mod tests {
+    use crate::support::atomic_file;
+
     use super::super::super::{Route, RouteState};
     use super::*;
 
@@ -279,7 +281,7 @@ mod tests {
             let made = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
             let pem = made.cert.pem() + &made.signing_key.serialize_pem();
             let path = directory.path().join(format!("{}.pem", id(*digit)));
-            crate::support::atomic_file::write(&path, pem.as_ref(), 0o640).unwrap();
+            atomic_file::write_volatile(&path, pem.as_bytes(), 0o600).unwrap();
         }
         directory
     }

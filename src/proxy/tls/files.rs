@@ -175,6 +175,8 @@ fn is_critical_extension(error: &rustls::CertificateError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::support::atomic_file;
+
     use super::*;
 
     fn provider() -> CryptoProvider {
@@ -188,7 +190,7 @@ mod tests {
     fn load(content: &str) -> Result<CertifiedKey, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(format!("{}.pem", id()));
-        crate::support::atomic_file::write(&path, content.as_bytes(), 0o640).unwrap();
+        atomic_file::write_volatile(&path, content.as_bytes(), 0o600).unwrap();
         let files = CertificateFiles::open(directory.path());
         files.load(&id(), &provider()).map_err(|error| crate::support::report(&error))
     }
@@ -229,9 +231,8 @@ mod tests {
     fn a_link_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (cert, key) = generated();
-        let real = directory.path().join("real");
-        let pem = format!("{cert}{key}");
-        crate::support::atomic_file::write(&real, pem.as_bytes(), 0o640).unwrap();
+        let (path, pem) = (directory.path().join("real"), format!("{cert}{key}"));
+        atomic_file::write_volatile(&path, pem.as_bytes(), 0o600).unwrap();
         let link = directory.path().join(format!("{}.pem", id()));
         std::os::unix::fs::symlink("real", link).unwrap();
         let files = CertificateFiles::open(directory.path());

@@ -63,7 +63,7 @@ impl Secure {
         let pem = made.cert.pem() + &made.signing_key.serialize_pem();
         let directory = self.world.spec.data_dir.join("certificates");
         let path = directory.join(format!("{id}.pem"));
-        staithe::support::atomic_file::write(&path, pem.as_bytes(), 0o640).unwrap();
+        staithe::support::atomic_file::write_volatile(&path, pem.as_bytes(), 0o644).unwrap();
         self.trusted.add(made.cert.der().clone()).unwrap();
         (id, made.cert.der().clone())
     }
