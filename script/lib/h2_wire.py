@@ -112,7 +112,8 @@ def websocket(address, host, pieces):
 
 
 def tunnel(client, pieces):
-    window, total, received, answered = 65535, 65535, b"", False
+    # RFC 9113 section 6.9.2: a stream's window is the setting, the connection's is not.
+    window, total, received, answered = client.settings.get(4, 65535), 65535, b"", False
     waiting = list(pieces)
     ended = False
     while True:
