@@ -104,8 +104,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open.clone()).unwrap();
-        let program = directory.path().join("hook");
-        crate::support::atomic_file::write(&program, script.as_bytes(), 0o755).unwrap();
+        let (text, program) = (directory.path().join("text"), directory.path().join("hook"));
+        crate::support::atomic_file::write(&text, script.as_bytes(), 0o644).unwrap();
+        // By another process: a child that some other test forks meanwhile must not have the program
+        // open for writing, ETXTBSY of execve(2).
+        let copied = Command::new("cp").args([&text, &program]).status().await.unwrap();
+        assert!(copied.success());
         std::fs::set_permissions(&program, open).unwrap();
         let me = std::fs::metadata("/proc/self").unwrap();
         let user = HookUser { uid: me.uid(), gid: me.gid() };
