@@ -72,8 +72,13 @@ pub(super) struct Passage<'r> {
 ///
 /// An idle connection costs what this future takes, so everything beyond the wait for a request is
 /// in boxes of its own.
-pub(super) async fn serve(core: Rc<Core>, stream: TcpStream, client: Client) {
-    let _registration = Registration::new(Rc::clone(&core)).await;
+pub(super) async fn serve(
+    registration: Registration,
+    core: Rc<Core>,
+    stream: TcpStream,
+    client: Client,
+) {
+    registration.attend().await;
     match client.listener.scheme {
         Scheme::Http => serve_http1(&core, Stream::Plain(stream), &client).await,
         Scheme::Https => Box::pin(serve_https(core, stream, client)).await,
@@ -429,7 +434,7 @@ fn page_head(page: &Rendered, id: &str, date: &str, next: Next, head: &mut Vec<u
 mod tests {
     use super::*;
 
-    fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

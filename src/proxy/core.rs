@@ -103,6 +103,14 @@ struct Connections {
 }
 
 impl Connections {
+    /// A place that is counted, though nobody is to be woken there yet.
+    fn take_place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() - 1
+        })
+    }
+
     fn count(&self) -> usize {
         self.wakers.len() - self.free.len()
     }
@@ -202,18 +210,18 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Registers the calling task.
-    pub(super) async fn new(core: Rc<Core>) -> Self {
-        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
-        let mut connections = core.connections.borrow_mut();
-        let slot = connections.free.pop().unwrap_or(connections.wakers.len());
-        match connections.wakers.get_mut(slot) {
-            Some(place) => *place = Some(waker),
-            None => connections.wakers.push(Some(waker)),
-        }
-        drop(connections);
+    /// Takes a place. It counts from now on, before its task has run for the first time: a core that
+    /// retires must not end between accepting a connection and serving it.
+    pub(super) fn new(core: Rc<Core>) -> Self {
+        let slot = core.connections.borrow_mut().take_place();
         core.shared.connections.fetch_add(1, Ordering::Relaxed);
         Self { core, slot }
+    }
+
+    /// The calling task is the one to wake.
+    pub(super) async fn attend(&self) {
+        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        self.core.connections.borrow_mut().wakers[self.slot] = Some(waker);
     }
 }
 
@@ -321,7 +329,8 @@ async fn all_ended(core: &Core) {
 
 /// Takes connections until the process is about to end; those the kernel has taken by then too.
 async fn accept(core: Rc<Core>, listener: Rc<Listener>, socket: TcpListener) {
-    let registration = Registration::new(Rc::clone(&core)).await;
+    let registration = Registration::new(Rc::clone(&core));
+    registration.attend().await;
     // A listener is registered to be woken, and is no client.
     core.shared.connections.fetch_sub(1, Ordering::Relaxed);
     loop {
@@ -330,7 +339,9 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, socket: TcpListener) {
             None => break,
             Some(Ok((stream, peer))) => {
                 let client = Client::new(peer, Rc::clone(&listener));
-                tokio::task::spawn_local(connection::serve(Rc::clone(&core), stream, client));
+                let registration = Registration::new(Rc::clone(&core));
+                let serve = connection::serve(registration, Rc::clone(&core), stream, client);
+                tokio::task::spawn_local(serve);
             }
             Some(Err(error)) => {
                 // The client may be gone already (ECONNABORTED); the rest is a shortage.
@@ -365,4 +376,19 @@ async fn next_connection(
         poll => poll.map(Some),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_before_its_task_has_run() {
+        let mut connections = Connections::default();
+        let (first, second) = (connections.take_place(), connections.take_place());
+        assert_eq!((first, second, connections.count()), (0, 1, 2));
+        connections.free.push(first);
+        assert_eq!(connections.count(), 1);
+        assert_eq!(connections.take_place(), first);
+    }
 }
