@@ -16,6 +16,7 @@ mod front;
 mod hostname;
 mod invalid;
 mod ocsp;
+mod plugin;
 mod ports;
 mod process;
 mod proxy_settings;
@@ -39,6 +40,7 @@ pub use front::{
 pub use hostname::Hostname;
 pub use invalid::Invalid;
 pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
+pub use plugin::{PluginName, RESERVED_NOUNS};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
 pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
