@@ -21,6 +21,7 @@ mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod schedule;
 mod ssh_key;
 mod time;
 
@@ -44,5 +45,6 @@ pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use schedule::Schedule;
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
