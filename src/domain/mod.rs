@@ -23,6 +23,7 @@ mod proxy_settings;
 mod release;
 mod resources;
 mod service;
+mod schedule;
 mod ssh_key;
 mod time;
 
@@ -51,5 +52,6 @@ pub use service::{
     ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
     link_variable, spare_variable, url_variable, variables_of,
 };
+pub use schedule::Schedule;
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
