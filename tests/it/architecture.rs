@@ -59,6 +59,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
+    ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),
     ("x509_parser", &["certificate"]),
