@@ -11,6 +11,7 @@ mod build;
 mod certificate;
 mod check;
 mod config;
+mod credential;
 mod event;
 mod front;
 mod hostname;
@@ -21,6 +22,7 @@ mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod route_change;
 mod ssh_key;
 mod time;
 
@@ -31,6 +33,7 @@ pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
+pub use credential::Credential;
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
@@ -44,5 +47,6 @@ pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use route_change::{MAX_CREDENTIALS, RouteChange};
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
