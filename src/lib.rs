@@ -5,7 +5,7 @@
 //! ```text
 //! interfaces   cli     api     ssh              translate; decide nothing
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy certificate archive store
+//! mechanisms   container image network build git proxy certificate archive plugin store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -25,6 +25,7 @@ pub mod container;
 pub mod git;
 pub mod image;
 pub mod network;
+pub mod plugin;
 pub mod proxy;
 pub mod store;
 // Rules.

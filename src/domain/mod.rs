@@ -22,6 +22,7 @@ mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod schedule;
 mod service;
 mod ssh_key;
 mod time;
@@ -47,6 +48,7 @@ pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use schedule::Schedule;
 pub use service::{
     ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
     link_variable, spare_variable, url_variable, variables_of,

@@ -19,6 +19,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("proxy", &["domain", "support", "sys"], "a mechanism; a process of its own"),
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
     ("archive", &["domain", "support"], "a mechanism; knows no service"),
+    ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
     ("store", &["domain", "support"], "a mechanism"),
     (
         "platform",
@@ -35,6 +36,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "proxy",
             "certificate",
             "archive",
+            "plugin",
             "store",
         ],
         "rules compose mechanisms",
@@ -59,6 +61,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
+    ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),
     ("x509_parser", &["certificate"]),
