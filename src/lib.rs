@@ -5,7 +5,7 @@
 //! ```text
 //! interfaces   cli     api     ssh              translate; decide nothing
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy certificate store
+//! mechanisms   container image network build git proxy certificate plugin store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -24,6 +24,7 @@ pub mod container;
 pub mod git;
 pub mod image;
 pub mod network;
+pub mod plugin;
 pub mod proxy;
 pub mod store;
 // Rules.

@@ -16,11 +16,14 @@ mod front;
 mod hostname;
 mod invalid;
 mod ocsp;
+mod plugin;
 mod ports;
 mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod schedule;
+mod service;
 mod ssh_key;
 mod time;
 
@@ -39,10 +42,16 @@ pub use front::{
 pub use hostname::Hostname;
 pub use invalid::Invalid;
 pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
+pub use plugin::{PluginName, RESERVED_NOUNS};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
 pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use schedule::Schedule;
+pub use service::{
+    ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
+    link_variable, spare_variable, url_variable, variables_of,
+};
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};

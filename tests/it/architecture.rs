@@ -18,6 +18,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("git", &["domain", "support", "sys", "wire"], "a mechanism; its hook is a client of the API"),
     ("proxy", &["domain", "support", "sys"], "a mechanism; a process of its own"),
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
+    ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
     ("store", &["domain", "support"], "a mechanism"),
     (
         "platform",
@@ -33,6 +34,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "git",
             "proxy",
             "certificate",
+            "plugin",
             "store",
         ],
         "rules compose mechanisms",
@@ -57,6 +59,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
     ("handlebars", &["proxy"]),
+    ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),
     ("x509_parser", &["certificate"]),
