@@ -11,6 +11,7 @@ mod build;
 mod certificate;
 mod check;
 mod config;
+mod credential;
 mod event;
 mod front;
 mod hostname;
@@ -22,6 +23,7 @@ mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
@@ -34,6 +36,7 @@ pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
+pub use credential::Credential;
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
@@ -48,6 +51,7 @@ pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use route_change::{MAX_CREDENTIALS, RouteChange};
 pub use schedule::Schedule;
 pub use service::{
     ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
