@@ -38,6 +38,7 @@ mod pages;
 mod path_routes;
 mod pipeline;
 mod plan;
+mod plugins;
 mod ports;
 mod probe;
 mod proxy_process;
@@ -104,6 +105,8 @@ pub struct Parts {
     pub proxy: Supervisor,
     /// Certificates.
     pub certificates: Certificates,
+    /// Plugins' folders.
+    pub plugins: crate::plugin::Folders,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -121,6 +124,7 @@ struct Inner {
     book: certificates::Book,
     desk: acme::Desk,
     staples: staples::Staples,
+    plugins: plugins::Plugins,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
 }
@@ -147,6 +151,7 @@ impl Platform {
             book: certificates::Book::default(),
             desk,
             staples: staples::Staples::default(),
+            plugins: plugins::Plugins::default(),
             front: tokio::sync::Mutex::default(),
         }))
     }

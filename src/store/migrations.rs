@@ -121,6 +121,25 @@ create table service_links (
 ) strict;
 create index service_links_by_app on service_links (app);
 ",
+    "
+create table plugins (
+    name text primary key,
+    body text not null
+) strict;
+create table plugin_settings (
+    plugin text not null,
+    app integer references apps (id) on delete cascade,
+    key text not null,
+    value text not null,
+    unique (plugin, app, key)
+) strict;
+create table plugin_routes (
+    plugin text not null,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (plugin, app)
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.
