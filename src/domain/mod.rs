@@ -24,6 +24,7 @@ mod resources;
 mod schedule;
 mod ssh_key;
 mod time;
+mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
@@ -48,3 +49,7 @@ pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
 pub use schedule::Schedule;
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
+pub use volume::{
+    ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
+    VolumeMount, VolumeMounts, VolumeName,
+};

@@ -436,6 +436,7 @@ pub(super) fn draft(
         config: settings.config.clone(),
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
+        mounts: settings.mounts.clone(),
         description: description.to_owned(),
         actor: actor.clone(),
         created_at: clock::now(),

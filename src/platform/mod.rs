@@ -50,6 +50,7 @@ mod sandbox;
 mod session;
 mod stacks;
 mod staples;
+mod volumes;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -123,6 +124,8 @@ struct Inner {
     staples: staples::Staples,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
+    /// Serializes what is mounted and unmounted of volumes.
+    volumes: tokio::sync::Mutex<()>,
 }
 
 impl std::ops::Deref for Platform {
@@ -148,6 +151,7 @@ impl Platform {
             desk,
             staples: staples::Staples::default(),
             front: tokio::sync::Mutex::default(),
+            volumes: tokio::sync::Mutex::default(),
         }))
     }
 

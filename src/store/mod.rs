@@ -17,6 +17,7 @@ mod keys;
 mod migrations;
 mod releases;
 mod settings;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -30,6 +30,7 @@ fn release(app: &App) -> NewRelease {
             config: Default::default(),
             formation: Default::default(),
             resources: Default::default(),
+            mounts: Default::default(),
             description: "Deploy".into(),
             actor: Actor::platform(),
             created_at: Timestamp(2),
