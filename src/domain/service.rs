@@ -8,9 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::invalid::text_serde;
-use super::{
-    AppId, Bytes, ConfigVars, EnvKey, Invalid, MilliCpus, PluginName, Secret, Timestamp,
-};
+use super::{AppId, Bytes, ConfigVars, EnvKey, Invalid, MilliCpus, PluginName, Secret, Timestamp};
 
 /// As long as its host name, `staithe-<type>-<name>`, stays below DNS's 63 characters for most
 /// types; Dokku has no limit of its own.
@@ -238,11 +236,7 @@ pub fn variables_of(url: &str, config: &ConfigVars) -> Vec<EnvKey> {
     let is_url = |value: &str| {
         value.strip_prefix(url).is_some_and(|rest| rest.is_empty() || rest.starts_with('?'))
     };
-    config
-        .iter()
-        .filter(|(_, value)| is_url(value.expose()))
-        .map(|(key, _)| key.clone())
-        .collect()
+    config.iter().filter(|(_, value)| is_url(value.expose())).map(|(key, _)| key.clone()).collect()
 }
 
 #[cfg(test)]

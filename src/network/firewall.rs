@@ -169,10 +169,7 @@ impl Rules {
         let outside = format!("iifname != \"{}*\"", self.prefix);
         let mut rules: Vec<_> =
             self.exposed().into_iter().map(|rule| format!("{outside} {rule}")).collect();
-        rules.extend([
-            format!("{outside} accept"),
-            format!("meta iifgroup {GROUP_CLOSED} accept"),
-        ]);
+        rules.extend([format!("{outside} accept"), format!("meta iifgroup {GROUP_CLOSED} accept")]);
         for (known, real) in &self.resolvers {
             let family = family(*known);
             for protocol in ["udp", "tcp"] {
@@ -493,7 +490,10 @@ mod tests {
         let exposures = vec![Exposure { port: 15432, to: pool.nth(9), to_port: 5432 }];
         let rules = Rules { exposures, ..rules() };
         let to = "meta nfproto ipv4 fib daddr type local tcp dport 15432 dnat ip to 10.83.0.9:5432";
-        assert_eq!(chain(&rules, "resolver")[0], format!("type nat hook prerouting priority dstnat; policy accept;"));
+        assert_eq!(
+            chain(&rules, "resolver")[0],
+            format!("type nat hook prerouting priority dstnat; policy accept;")
+        );
         assert_eq!(chain(&rules, "resolver")[1], format!("iifname != \"st-*\" {to}"));
         assert_eq!(chain(&rules, "exposed")[1], to);
         let forward = chain(&rules, "forward");
