@@ -247,7 +247,7 @@ fn prepare_directories(config: &Config) -> std::io::Result<()> {
     // Hooks and the proxy have users of their own and pass through; secrets below are 0700.
     directory(data, 0o755)?;
     directory(&config.server.run_dir, 0o755)?;
-    for secret in ["keys", "logs", "cache", "instances", "builds"] {
+    for secret in ["keys", "logs", "cache", "instances", "builds", "volumes"] {
         directory(&data.join(secret), 0o700)?;
     }
     proxy::prepare_directories(data, config.proxy.user).map_err(std::io::Error::other)?;

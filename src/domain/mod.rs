@@ -28,6 +28,7 @@ mod schedule;
 mod service;
 mod ssh_key;
 mod time;
+mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
@@ -59,3 +60,7 @@ pub use service::{
 };
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
+pub use volume::{
+    ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
+    VolumeMount, VolumeMounts, VolumeName,
+};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Actor, AppId, BuildId, Check, ConfigVars, Formation, Invalid, ProcessType, ResourceSettings,
-    Timestamp,
+    Timestamp, VolumeMounts,
 };
 
 /// A release's number within its app, from 1; written `v7`.
@@ -82,6 +82,9 @@ pub struct Release {
     pub formation: Formation,
     /// The quotas in force.
     pub resources: ResourceSettings,
+    /// The volumes in force; releases of before there were any have none.
+    #[serde(default)]
+    pub mounts: VolumeMounts,
     /// One line for people: `Deploy 1a2b3c4`, `Set FOO`, `Rollback to v3`.
     pub description: String,
     /// Who caused it.

@@ -444,6 +444,7 @@ pub(super) fn draft(
         injected: ConfigVars::default(),
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
+        mounts: settings.mounts.clone(),
         description: description.to_owned(),
         actor: actor.clone(),
         created_at: clock::now(),

@@ -198,7 +198,7 @@ impl Platform {
         wanted: &super::plan::Wanted,
     ) -> Result<Instance> {
         let addresses = self.network.allocate()?;
-        let launch = self.instance_launch(app, release, wanted, addresses)?;
+        let launch = self.instance_launch(app, release, wanted, addresses).await?;
         let container = launch.spec.id.clone();
         let started = self.create_and_start(&launch.spec, addresses).await;
         if let Err(error) = started {

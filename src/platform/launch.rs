@@ -70,7 +70,7 @@ pub(super) struct Frame<'a> {
 
 impl Platform {
     /// An instance of a release.
-    pub(super) fn instance_launch(
+    pub(super) async fn instance_launch(
         &self,
         app: &App,
         release: &Release,
@@ -85,7 +85,8 @@ impl Platform {
                 format!("{} has no `{process_type}`", release.version),
             )
         })?;
-        let mut launch = self.release_launch(app, release, Purpose::Instance, &name, addresses)?;
+        let mut launch =
+            self.release_launch(app, release, Purpose::Instance, &name, addresses).await?;
         let spec = &mut launch.spec;
         let facts = [
             ("name", name.clone()),
@@ -101,7 +102,7 @@ impl Platform {
     }
 
     /// The frame of any container of a release; its process is still to be set.
-    pub(super) fn release_launch(
+    pub(super) async fn release_launch(
         &self,
         app: &App,
         release: &Release,
@@ -123,7 +124,10 @@ impl Platform {
             resources: &release.resources,
             addresses,
         };
-        let spec = self.container_spec(&frame)?;
+        let mut spec = self.container_spec(&frame)?;
+        for wanted in release.mounts.of_type(&process_type) {
+            spec.mounts.push(self.app_mount(wanted).await?);
+        }
         let port = app_port(&release.config_in_force(), &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }

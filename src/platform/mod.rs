@@ -51,6 +51,7 @@ mod sandbox;
 mod session;
 mod stacks;
 mod staples;
+mod volumes;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -127,6 +128,8 @@ struct Inner {
     plugins: plugins::Plugins,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
+    /// Serializes what is mounted and unmounted of volumes.
+    volumes: tokio::sync::Mutex<()>,
 }
 
 impl std::ops::Deref for Platform {
@@ -153,6 +156,7 @@ impl Platform {
             staples: staples::Staples::default(),
             plugins: plugins::Plugins::default(),
             front: tokio::sync::Mutex::default(),
+            volumes: tokio::sync::Mutex::default(),
         }))
     }
 

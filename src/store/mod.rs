@@ -19,6 +19,7 @@ mod plugins;
 mod releases;
 mod services;
 mod settings;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

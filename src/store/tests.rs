@@ -31,6 +31,7 @@ fn release(app: &App) -> NewRelease {
             injected: Default::default(),
             formation: Default::default(),
             resources: Default::default(),
+            mounts: Default::default(),
             description: "Deploy".into(),
             actor: Actor::platform(),
             created_at: Timestamp(2),
