@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, session, ssh, stacks, system,
+    plugins, processes, pushes, releases, resources, session, ssh, stacks, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -73,6 +73,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
         .merge(front::machine_routes())
+        .merge(plugins::routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.

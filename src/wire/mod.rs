@@ -7,6 +7,7 @@ mod certificates;
 pub mod frames;
 mod front;
 mod kind;
+mod plugins;
 mod problem;
 mod protocol;
 mod reports;
@@ -16,6 +17,7 @@ mod stream;
 pub use certificates::*;
 pub use front::*;
 pub use kind::Kind;
+pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
     ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
