@@ -173,7 +173,7 @@ impl Platform {
                 .map_err(failed)?;
             Ok(path)
         };
-        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses))?;
+        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses, &[]))?;
         let resolver = write("resolv.conf", &self.network.resolv_conf())?;
         let mut mounts =
             vec![read_only(hosts, "/etc/hosts"), read_only(resolver, "/etc/resolv.conf")];

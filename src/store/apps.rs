@@ -8,8 +8,9 @@ use crate::domain::{
     ReleaseVersion, ResourceSettings, RunState, Timestamp, VolumeMounts,
 };
 
-/// The most apps on one machine: the number of ranges of 65,536 user ids set aside for them.
-const MAX_APPS: u32 = 4000;
+/// The most apps on one machine: the number of ranges of 65,536 user ids set aside for them; those
+/// after it are services'.
+const MAX_APPS: u32 = 3000;
 
 /// An app to be.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Store {
             )
             .map_err(failed("find a free app id"))?;
         if id > MAX_APPS {
-            return Err(Error::Full { limit: MAX_APPS });
+            return Err(Error::Full { what: "apps", limit: MAX_APPS });
         }
         connection
             .execute(

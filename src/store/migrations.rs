@@ -106,6 +106,22 @@ create table acme_progress (
 ) strict;
 ",
     "
+create table services (
+    id integer primary key,
+    kind text not null,
+    name text not null,
+    body text not null,
+    unique (kind, name)
+) strict;
+create table service_links (
+    service integer not null references services (id) on delete cascade,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (service, app)
+) strict;
+create index service_links_by_app on service_links (app);
+",
+    "
 alter table apps add column mounts text not null default '[]';
 alter table apps add column cron text not null default '{}';
 create table volumes (

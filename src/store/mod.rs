@@ -16,6 +16,7 @@ mod front;
 mod keys;
 mod migrations;
 mod releases;
+mod services;
 mod settings;
 mod volumes;
 
@@ -87,9 +88,11 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// All ranges of user ids are in use.
-    #[error("no more apps fit: {limit} exist")]
+    #[error("no more {what} fit: {limit} exist")]
     Full {
-        /// The most apps.
+        /// `apps`, `services`.
+        what: &'static str,
+        /// The most of them.
         limit: u32,
     },
 }
