@@ -18,6 +18,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("git", &["domain", "support", "sys", "wire"], "a mechanism; its hook is a client of the API"),
     ("proxy", &["domain", "support", "sys"], "a mechanism; a process of its own"),
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
+    ("archive", &["domain", "support"], "a mechanism; knows no service"),
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
     ("store", &["domain", "support"], "a mechanism"),
     (
@@ -34,6 +35,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "git",
             "proxy",
             "certificate",
+            "archive",
             "plugin",
             "store",
         ],
@@ -63,6 +65,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),
     ("x509_parser", &["certificate"]),
+    ("object_store", &["archive"]),
     ("oci_spec", &["image", "container"]),
     ("clap", &["cli", "daemon.rs", "main.rs"]),
     ("anyhow", &["cli", "daemon.rs", "daemon", "main.rs"]),
