@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod backups;
 mod certificates;
 pub mod frames;
 mod front;
@@ -13,6 +14,7 @@ mod reports;
 mod requests;
 mod stream;
 
+pub use backups::*;
 pub use certificates::*;
 pub use front::*;
 pub use kind::Kind;
