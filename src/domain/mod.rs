@@ -12,6 +12,7 @@ mod build;
 mod certificate;
 mod check;
 mod config;
+mod credential;
 mod event;
 mod front;
 mod hostname;
@@ -23,10 +24,12 @@ mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
 mod time;
+mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
@@ -39,6 +42,7 @@ pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
+pub use credential::Credential;
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
@@ -53,6 +57,7 @@ pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use route_change::{MAX_CREDENTIALS, RouteChange};
 pub use schedule::Schedule;
 pub use service::{
     ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
@@ -60,3 +65,7 @@ pub use service::{
 };
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
+pub use volume::{
+    ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
+    VolumeMount, VolumeMounts, VolumeName,
+};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Actor, AppId, BuildId, Check, ConfigVars, Formation, Invalid, ProcessType, ResourceSettings,
-    Timestamp,
+    Timestamp, VolumeMounts,
 };
 
 /// A release's number within its app, from 1; written `v7`.
@@ -72,12 +72,19 @@ pub struct Release {
     pub processes: BTreeMap<ProcessType, Command>,
     /// Startup checks by process type, from the source's `app.json`.
     pub checks: BTreeMap<ProcessType, Vec<Check>>,
-    /// The config vars in force.
+    /// The app's config vars.
     pub config: ConfigVars,
+    /// What plugins add to them, or give another value. Not the app's own, and so not kept when the
+    /// next release is made.
+    #[serde(default)]
+    pub injected: ConfigVars,
     /// The wanted instances.
     pub formation: Formation,
     /// The quotas in force.
     pub resources: ResourceSettings,
+    /// The volumes in force; releases of before there were any have none.
+    #[serde(default)]
+    pub mounts: VolumeMounts,
     /// One line for people: `Deploy 1a2b3c4`, `Set FOO`, `Rollback to v3`.
     pub description: String,
     /// Who caused it.
@@ -88,6 +95,15 @@ pub struct Release {
     pub status: ReleaseStatus,
     /// Why it failed, for people.
     pub failure: Option<String>,
+}
+
+impl Release {
+    /// The config vars that its processes get.
+    pub fn config_in_force(&self) -> ConfigVars {
+        let mut config = self.config.clone();
+        config.overlay(&self.injected);
+        config
+    }
 }
 
 #[cfg(test)]

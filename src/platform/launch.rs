@@ -70,7 +70,7 @@ pub(super) struct Frame<'a> {
 
 impl Platform {
     /// An instance of a release.
-    pub(super) fn instance_launch(
+    pub(super) async fn instance_launch(
         &self,
         app: &App,
         release: &Release,
@@ -85,7 +85,8 @@ impl Platform {
                 format!("{} has no `{process_type}`", release.version),
             )
         })?;
-        let mut launch = self.release_launch(app, release, Purpose::Instance, &name, addresses)?;
+        let mut launch =
+            self.release_launch(app, release, Purpose::Instance, &name, addresses).await?;
         let spec = &mut launch.spec;
         let facts = [
             ("name", name.clone()),
@@ -101,7 +102,7 @@ impl Platform {
     }
 
     /// The frame of any container of a release; its process is still to be set.
-    pub(super) fn release_launch(
+    pub(super) async fn release_launch(
         &self,
         app: &App,
         release: &Release,
@@ -123,8 +124,11 @@ impl Platform {
             resources: &release.resources,
             addresses,
         };
-        let spec = self.container_spec(&frame)?;
-        let port = app_port(&release.config, &self.store.front(app.id)?.ports);
+        let mut spec = self.container_spec(&frame)?;
+        for wanted in release.mounts.of_type(&process_type) {
+            spec.mounts.push(self.app_mount(wanted).await?);
+        }
+        let port = app_port(&release.config_in_force(), &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }
 
@@ -158,7 +162,11 @@ impl Platform {
         IdMap { host_base: self.settings().id_base + app.0 * ID_RANGE, size: ID_RANGE }
     }
 
-    fn standard_mounts(&self, spec: &ContainerSpec, addresses: Addresses) -> Result<Vec<Mount>> {
+    pub(super) fn standard_mounts(
+        &self,
+        spec: &ContainerSpec,
+        addresses: Addresses,
+    ) -> Result<Vec<Mount>> {
         let directory = self.instance_run_dir(&spec.id);
         let failed = |error| Error::internal("cannot write a container's host files", error);
         std::fs::create_dir_all(&directory).map_err(failed)?;
@@ -196,7 +204,10 @@ impl Platform {
         env.extend(ca_environment());
         env.entry("HOME".into()).or_insert_with(|| "/app".into());
         env.extend(
-            release.config.iter().map(|(key, value)| (key.to_string(), value.expose().to_owned())),
+            release
+                .config_in_force()
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.expose().to_owned())),
         );
         env.insert("DYNO".into(), name.to_owned());
         env.extend(release.commit.iter().map(|commit| ("GIT_REV".to_owned(), commit.clone())));

@@ -39,6 +39,7 @@ mod pages;
 mod path_routes;
 mod pipeline;
 mod plan;
+mod plugins;
 mod ports;
 mod probe;
 mod proxy_process;
@@ -51,6 +52,7 @@ mod sandbox;
 mod session;
 mod stacks;
 mod staples;
+mod volumes;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -105,6 +107,8 @@ pub struct Parts {
     pub proxy: Supervisor,
     /// Certificates.
     pub certificates: Certificates,
+    /// Plugins' folders.
+    pub plugins: crate::plugin::Folders,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -122,8 +126,11 @@ struct Inner {
     book: certificates::Book,
     desk: acme::Desk,
     staples: staples::Staples,
+    plugins: plugins::Plugins,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
+    /// Serializes what is mounted and unmounted of volumes.
+    volumes: tokio::sync::Mutex<()>,
 }
 
 impl std::ops::Deref for Platform {
@@ -148,7 +155,9 @@ impl Platform {
             book: certificates::Book::default(),
             desk,
             staples: staples::Staples::default(),
+            plugins: plugins::Plugins::default(),
             front: tokio::sync::Mutex::default(),
+            volumes: tokio::sync::Mutex::default(),
         }))
     }
 

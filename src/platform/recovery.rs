@@ -44,12 +44,15 @@ impl Platform {
     /// If the containers, the store or the proxy cannot be asked.
     pub async fn recover(&self) -> Result<Recovery> {
         let mut recovery = Recovery::default();
+        // First: services are known by their plugins.
+        self.load_plugins()?;
         self.fail_interrupted(&mut recovery)?;
         let apps = self.store.apps()?;
         for container in self.runtime.list().await? {
             self.adopt_or_remove(&apps, container, &mut recovery).await;
         }
         self.remove_leftovers().await?;
+        self.report_unknown_volumes()?;
         self.publish_routes().await?;
         for container in &recovery.retiring {
             let checks = self.checks_of_container(container)?;
@@ -104,6 +107,7 @@ impl Platform {
             self.clean_up(&container.id).await;
         });
         futures_util::future::join_all(stops).await;
+        self.unmount_volumes().await;
         if let Err(error) = self.proxy.stop(TAKE_DOWN).await {
             tracing::error!(error = report(&error), "cannot stop the proxy");
         }

@@ -195,7 +195,7 @@ impl Platform {
         stdio: Stdio,
     ) -> Result<(String, Io)> {
         let addresses = self.network.allocate()?;
-        let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses)?;
+        let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let mut spec = launch.spec;
         spec.process = Some(process);
         let started = async {
@@ -227,7 +227,7 @@ impl Platform {
     ) -> Result<i32> {
         let addresses = self.network.allocate()?;
         let name = "release.1";
-        let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses)?;
+        let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let started = async {
             let created = self.runtime.create(&launch.spec, Stdio::Log).await?;
             self.attach_network(&created, addresses).await?;

@@ -11,6 +11,18 @@ pub enum Error {
         /// The rule, with what broke it.
         why: String,
     },
+    /// The archive breaks a rule.
+    #[error("the plugin's archive is refused: {why}")]
+    Archive {
+        /// The rule, with what broke it.
+        why: String,
+    },
+    /// The kernel gives no random numbers.
+    #[error("no random numbers: {why}")]
+    Random {
+        /// Its reason.
+        why: String,
+    },
     /// A file or directory cannot be used.
     #[error("{operation} `{path}`")]
     File {

@@ -13,7 +13,7 @@ pub const MANIFEST: &str = "plugin.toml";
 /// Manifests are written by people; the longest of ours has 3 KiB.
 pub(super) const MAX_BYTES: usize = 64 << 10;
 /// The only protocol so far.
-const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 1;
 /// Commands, settings, packages of one plugin.
 const MAX_ENTRIES: usize = 64;
 const DEFAULT_TIMEOUT_S: u64 = 10;
@@ -65,7 +65,9 @@ pub struct Command {
     /// What it does, one sentence.
     pub description: String,
     /// The program, relative to the folder.
-    pub run: String,
+    pub run: Option<String>,
+    /// The setting that it sets instead of running a program.
+    pub sets: Option<String>,
 }
 
 /// How a hook is run.
@@ -79,6 +81,8 @@ pub struct HookEntry {
     pub order: u16,
     /// What it counts as if it gives no answer.
     pub on_failure: OnFailure,
+    /// Settings without which it is not run.
+    pub needs: Vec<String>,
 }
 
 /// What a hook that crashes, hangs or talks nonsense counts as.
@@ -295,6 +299,8 @@ struct HookFile {
     timeout_s: Option<u64>,
     order: Option<u16>,
     on_failure: Option<OnFailure>,
+    #[serde(default)]
+    needs: Vec<String>,
 }
 
 /// What is looked at first, so that a manifest of another protocol is refused by that.
@@ -355,7 +361,7 @@ impl Manifest {
 
     /// All programs that the manifest names, which must be there.
     pub fn programs(&self) -> Vec<&str> {
-        let commands = self.commands.iter().map(|command| command.run.as_str());
+        let commands = self.commands.iter().filter_map(|command| command.run.as_deref());
         let hooks = self.hooks.values().map(|entry| entry.run.as_str());
         let mut programs: Vec<_> = commands.chain(hooks).collect();
         if let Some(service) = &self.service {
@@ -388,7 +394,7 @@ impl File {
             if command.usage.len() > 200 || !printable(&command.usage) {
                 return Err(format!("the usage of command `{}` is no line", command.name));
             }
-            program(&command.run)?;
+            self.check_action(command)?;
         }
         unique("setting", self.settings.iter().map(|setting| setting.key.as_str()))?;
         for setting in &self.settings {
@@ -404,7 +410,25 @@ impl File {
                 ));
             }
         }
+        for key in self.hooks.values().flat_map(|hook| &hook.needs) {
+            self.has_setting(key)?;
+        }
         self.service.as_ref().map_or(Ok(()), Service::check)
+    }
+
+    fn check_action(&self, command: &Command) -> std::result::Result<(), String> {
+        match (&command.run, &command.sets) {
+            (Some(run), None) => program(run),
+            (None, Some(key)) => self.has_setting(key),
+            _ => Err(format!("command `{}` must have one of `run` and `sets`", command.name)),
+        }
+    }
+
+    fn has_setting(&self, key: &str) -> std::result::Result<(), String> {
+        match self.settings.iter().any(|setting| setting.key == key) {
+            true => Ok(()),
+            false => Err(format!("there is no setting `{}`", key.escape_default())),
+        }
     }
 }
 
@@ -424,7 +448,7 @@ fn hook(name: &str, entry: HookFile) -> std::result::Result<(Hook, HookEntry), S
     }
     let on_failure = entry.on_failure.unwrap_or(hook.default_on_failure());
     let timeout = Duration::from_secs(timeout);
-    Ok((hook, HookEntry { run: entry.run, timeout, order, on_failure }))
+    Ok((hook, HookEntry { run: entry.run, timeout, order, on_failure, needs: entry.needs }))
 }
 
 /// Names of commands and settings: words of the command line.

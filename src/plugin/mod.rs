@@ -12,17 +12,24 @@
 //! **Invariant.** Nothing of a plugin's is trusted: each manifest, path, archive and answer is
 //! bounded and checked here, and a plugin that breaks a rule is refused with a sentence.
 
+mod answer;
 mod bundle;
 mod error;
+mod folders;
 mod hook;
 mod manifest;
+mod request;
+mod unpack;
 
+pub use answer::{Answer, Change, Ended, MAX_ANSWER, MAX_ERRORS, last_line};
 pub use bundle::{bundled, install_bundle};
 pub use error::Error;
+pub use folders::{Folder, Folders, Incoming};
 pub use hook::Hook;
 pub use manifest::{
     Command, HookEntry, MANIFEST, Manifest, OnFailure, Permissions, PortNumber, Runtime, Scope,
     Service, Setting,
 };
+pub use request::{Request, settings_environment};
 
 type Result<T> = std::result::Result<T, Error>;

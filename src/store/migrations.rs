@@ -122,6 +122,46 @@ create table service_links (
 create index service_links_by_app on service_links (app);
 ",
     "
+create table plugins (
+    name text primary key,
+    body text not null
+) strict;
+create table plugin_settings (
+    plugin text not null,
+    app integer references apps (id) on delete cascade,
+    key text not null,
+    value text not null,
+    unique (plugin, app, key)
+) strict;
+create table plugin_routes (
+    plugin text not null,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (plugin, app)
+) strict;
+",
+    "
+alter table apps add column mounts text not null default '[]';
+alter table apps add column cron text not null default '{}';
+create table volumes (
+    id text primary key,
+    name text not null unique,
+    body text not null
+) strict;
+create table timers (
+    key text primary key,
+    handled_until integer not null,
+    missed integer not null
+) strict;
+create table cron_runs (
+    id integer primary key autoincrement,
+    app integer not null references apps (id) on delete cascade,
+    task text not null,
+    body text not null
+) strict;
+create index cron_runs_by_task on cron_runs (app, task, id);
+",
+    "
 create table backups (
     id text primary key,
     kind text not null,

@@ -16,9 +16,11 @@ mod events;
 mod front;
 mod keys;
 mod migrations;
+mod plugins;
 mod releases;
 mod services;
 mod settings;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,7 @@ pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
 pub use keys::StoredKey;
+pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use settings::StoredStack;
 

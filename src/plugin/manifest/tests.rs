@@ -105,6 +105,11 @@ fn rules_are_kept() {
         ("[hooks]\n\"post-deploy\" = { run = \"a\", timeout_s = 0 }".into(), "from 1 to 120"),
         ("[hooks]\n\"post-deploy\" = { run = \"a\", timeout_s = 121 }".into(), "from 1 to 120"),
         ("[hooks]\n\"post-deploy\" = { run = \"a\", on_failure = \"allow\" }".into(), "cannot"),
+        (
+            "[hooks]\n\"post-deploy\" = { run = \"a\", needs = [\"url\"] }".into(),
+            "there is no setting `url`",
+        ),
+        ("[[commands]]\nname = \"a\"\ndescription = \"x\"".into(), "one of `run` and `sets`"),
         ("[runtime]\npackages = [\"-o=x\"]".into(), "is no package name"),
         ("[permissions]\nroot = true".into(), "unknown field"),
         ("[[commands]]\nname = \"a b\"\ndescription = \"x\"\nrun = \"a\"".into(), "command `a b`"),

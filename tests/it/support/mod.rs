@@ -5,6 +5,7 @@ pub(crate) mod bucket;
 pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod load;
+mod number;
 pub(crate) mod staithe;
 
 pub(crate) use app::Repo;
