@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    plugins, processes, pushes, releases, resources, session, ssh, stacks, system,
+    plugins, processes, pushes, releases, resources, session, ssh, stacks, storage, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -72,6 +72,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh/exec", post(ssh::exec))
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
+        .merge(storage::machine_routes())
         .merge(front::machine_routes())
         .merge(plugins::routes())
 }
@@ -107,6 +108,7 @@ fn app_routes() -> Router<Parts> {
         .route("/resources/reservations", patch(resources::reserve))
         .route("/checks", get(checks::report).patch(checks::set))
         .route("/checks/run", post(checks::run))
+        .route("/mounts", storage::app_routes())
         .route("/pushes", post(pushes::push))
         .route("/pushes/{id}", get(pushes::outcome))
         .merge(front::app_routes())

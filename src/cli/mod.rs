@@ -39,6 +39,7 @@ mod run;
 mod settings;
 mod ssh_keys;
 mod stack;
+mod storage;
 mod system;
 mod terminal;
 
