@@ -30,6 +30,7 @@ mod releases;
 mod resources;
 mod router;
 mod server;
+mod services;
 mod session;
 mod ssh;
 mod stacks;

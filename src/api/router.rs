@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, session, ssh, stacks, system,
+    processes, pushes, releases, resources, services, session, ssh, stacks, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -70,6 +70,8 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh-keys", get(ssh::keys).post(ssh::add_key))
         .route("/ssh-keys/{id}", delete(ssh::remove_key))
         .route("/ssh/exec", post(ssh::exec))
+        .nest("/services", services::routes())
+        .nest("/service-types", services::type_routes())
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
         .merge(front::machine_routes())
@@ -101,6 +103,7 @@ fn app_routes() -> Router<Parts> {
         .route("/builds/{id}", get(builds::info))
         .route("/builds/{id}/output", get(builds::output))
         .route("/domains", domains::routes())
+        .route("/services", get(services::of_app))
         .route("/resources", get(resources::report))
         .route("/resources/limits", patch(resources::limit))
         .route("/resources/reservations", patch(resources::reserve))

@@ -84,12 +84,12 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Full { .. } => Some("make room there, or keep backups elsewhere: `backup-set`"),
-            Self::Denied { .. } => {
-                Some("see `s3-access-key-id`, `s3-secret-access-key` and `s3-region` of `backup-set`")
-            }
-            Self::Unreachable { .. } => {
-                Some("see `s3-endpoint` of `backup-set`, and whether this machine may connect there")
-            }
+            Self::Denied { .. } => Some(
+                "see `s3-access-key-id`, `s3-secret-access-key` and `s3-region` of `backup-set`",
+            ),
+            Self::Unreachable { .. } => Some(
+                "see `s3-endpoint` of `backup-set`, and whether this machine may connect there",
+            ),
             Self::Missing { code: Some(code), .. } if code == "NoSuchBucket" => {
                 Some("make the bucket, or name another one with `backup-set … place s3://bucket`")
             }

@@ -69,7 +69,8 @@ mod tests {
         for text in good {
             assert_eq!(text.parse::<Key>().unwrap().as_str(), text);
         }
-        let bad = ["", "/a", "a/", "a//b", "..", "a/../b", "a/.b", "a b", "a\n", "ä", "a/b/c/d/e/f/g"];
+        let bad =
+            ["", "/a", "a/", "a//b", "..", "a/../b", "a/.b", "a b", "a\n", "ä", "a/b/c/d/e/f/g"];
         for text in bad {
             assert!(text.parse::<Key>().is_err(), "{text:?}");
         }

@@ -38,11 +38,11 @@ impl Directory {
         blocking(move || {
             let directory = path.parent().unwrap_or(Path::new("/"));
             // Dumps hold all that the service's users entrusted it with.
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .map_err(failed("make directory", directory, &location))?;
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed(
+                "make directory",
+                directory,
+                &location,
+            ))?;
             let temporary = temporary(&path);
             let file = OpenOptions::new()
                 .write(true)
@@ -64,11 +64,9 @@ impl Directory {
         let path = self.path(key);
         match tokio::fs::File::open(&path).await {
             Ok(file) => Ok(Download { file, path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing {
-                key: key.to_string(),
-                location: self.location(),
-                code: None,
-            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::Missing { key: key.to_string(), location: self.location(), code: None })
+            }
             Err(source) => Err(Error::File { operation: "open", path, source }),
         }
     }

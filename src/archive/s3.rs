@@ -192,7 +192,8 @@ fn http_error(error: &object_store::Error) -> Option<&HttpError> {
 fn code_of(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
-    let sound = !code.is_empty() && code.len() <= 64 && code.bytes().all(|c| c.is_ascii_alphanumeric());
+    let sound =
+        !code.is_empty() && code.len() <= 64 && code.bytes().all(|c| c.is_ascii_alphanumeric());
     sound.then(|| code.to_owned())
 }
 

@@ -79,9 +79,8 @@ impl Transport {
             .map_err(|bad| HttpError::new(HttpErrorKind::Unknown, bad))?;
         request.headers_mut().insert(HOST, host);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = path
-            .parse::<Uri>()
-            .map_err(|bad| HttpError::new(HttpErrorKind::Unknown, bad))?;
+        *request.uri_mut() =
+            path.parse::<Uri>().map_err(|bad| HttpError::new(HttpErrorKind::Unknown, bad))?;
         let late = |what: &str| -> Failed { format!("{} {what}", target.authority).into() };
         let stream = tokio::time::timeout(CONNECT, self.connect(&target))
             .await

@@ -60,7 +60,7 @@ impl Platform {
 
     /// Applies `edit` to the app's settings. A deployed app gets a release with them; they are kept
     /// only if it deploys. An app without a release just keeps them.
-    async fn change_settings(
+    pub(super) async fn change_settings(
         &self,
         name: AppName,
         change: Change,
@@ -410,16 +410,16 @@ impl Platform {
 
 /// What a change of settings is, beside the change.
 #[derive(Debug)]
-struct Change {
-    kind: &'static str,
-    description: String,
-    actor: Actor,
-    release_command: bool,
-    no_restart: bool,
+pub(super) struct Change {
+    pub(super) kind: &'static str,
+    pub(super) description: String,
+    pub(super) actor: Actor,
+    pub(super) release_command: bool,
+    pub(super) no_restart: bool,
 }
 
 impl Change {
-    fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
+    pub(super) fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
         Self { kind, description, actor: actor.clone(), release_command: false, no_restart: false }
     }
 }

@@ -48,6 +48,7 @@ mod recovery;
 mod renewal;
 mod routes;
 mod sandbox;
+mod services;
 mod session;
 mod stacks;
 mod staples;
@@ -126,6 +127,7 @@ struct Inner {
     desk: acme::Desk,
     staples: staples::Staples,
     plugins: plugins::Plugins,
+    services: services::Services,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
@@ -155,6 +157,7 @@ impl Platform {
             desk,
             staples: staples::Staples::default(),
             plugins: plugins::Plugins::default(),
+            services: services::Services::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
         }))

@@ -82,6 +82,11 @@ impl Session {
         }
     }
 
+    /// A process that was added to a container.
+    pub(super) fn guest(io: Io, handle: ExecHandle) -> Result<Self> {
+        Self::new(io, Process::Guest(handle))
+    }
+
     /// Tells the terminal its new size in characters; nothing without a terminal.
     ///
     /// # Errors
@@ -200,7 +205,7 @@ impl Platform {
         spec.process = Some(process);
         let started = async {
             let created = self.runtime.create(&spec, stdio).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await.map_err(|error| {
                 Error::new(Kind::Failed, format!("it cannot be executed: {}", report(&error)))
             })?;
@@ -230,7 +235,7 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let started = async {
             let created = self.runtime.create(&launch.spec, Stdio::Log).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&launch.spec.id).await?;
             Ok::<_, Error>(())
         };
@@ -277,14 +282,14 @@ impl Platform {
     }
 }
 
-fn stdio(request: &RunRequest) -> Stdio {
+pub(super) fn stdio(request: &RunRequest) -> Stdio {
     match request.terminal {
         Some(_) => Stdio::Terminal,
         None => Stdio::Pipes,
     }
 }
 
-fn decorate(process: &mut ProcessSpec, request: &RunRequest) {
+pub(super) fn decorate(process: &mut ProcessSpec, request: &RunRequest) {
     process.terminal =
         request.terminal.map(|size| WindowSize { rows: size.rows, columns: size.columns });
     if request.terminal.is_some() {

@@ -11,6 +11,7 @@ mod problem;
 mod protocol;
 mod reports;
 mod requests;
+mod services;
 mod stream;
 
 pub use certificates::*;
@@ -22,4 +23,5 @@ pub use protocol::{
 };
 pub use reports::*;
 pub use requests::*;
+pub use services::*;
 pub use stream::StreamItem;

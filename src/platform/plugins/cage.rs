@@ -189,7 +189,7 @@ impl Platform {
         let spec = self.cage_spec(plugin, call, cage, addresses)?;
         let created = self.runtime.create(&spec, stdio).await?;
         if let Some(addresses) = addresses {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
         }
         self.runtime.start(&spec.id).await.map_err(|error| {
             let program = call.program;
@@ -229,7 +229,7 @@ impl Platform {
         spec.shm_size = TMP;
         spec.labels = labels(plugin.name(), clock::now());
         if let Some(addresses) = addresses {
-            spec.mounts = self.standard_mounts(&spec, addresses)?;
+            spec.mounts = self.standard_mounts(&spec, addresses, &[])?;
         }
         spec.mounts.extend([
             launch::read_only(plugin.path(), "/plugin"),
