@@ -34,6 +34,7 @@ mod services;
 mod session;
 mod ssh;
 mod stacks;
+mod storage;
 mod stream;
 mod system;
 

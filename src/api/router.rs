@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, services, session, ssh, stacks, system,
+    processes, pushes, releases, resources, services, session, ssh, stacks, storage, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -74,6 +74,7 @@ fn machine_routes() -> Router<Parts> {
         .nest("/service-types", services::type_routes())
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
+        .merge(storage::machine_routes())
         .merge(front::machine_routes())
 }
 
@@ -109,6 +110,7 @@ fn app_routes() -> Router<Parts> {
         .route("/resources/reservations", patch(resources::reserve))
         .route("/checks", get(checks::report).patch(checks::set))
         .route("/checks/run", post(checks::run))
+        .route("/mounts", storage::app_routes())
         .route("/pushes", post(pushes::push))
         .route("/pushes/{id}", get(pushes::outcome))
         .merge(front::app_routes())

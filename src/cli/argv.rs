@@ -28,6 +28,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("routes", "list"),
     ("ssh-keys", "list"),
     ("stack", "list"),
+    ("storage", "report"),
 ];
 
 /// Rewrites `arguments` for the tree of commands.

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::exit::Failure;
 use super::{
     apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
-    ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, system,
+    ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage, system,
 };
 
 /// A git-push platform in one program.
@@ -93,6 +93,9 @@ pub(super) enum Noun {
     /// Quotas
     #[command(subcommand)]
     Resource(resource::Verb),
+    /// Storage: volumes, which outlive containers and releases
+    #[command(subcommand)]
+    Storage(storage::Verb),
     /// Deploy checks
     #[command(subcommand)]
     Checks(checks::Verb),
@@ -145,6 +148,7 @@ impl Noun {
             Self::Url(urls) => urls.first(context).await,
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,
+            Self::Storage(verb) => verb.run(context).await,
             Self::Checks(verb) => verb.run(context).await,
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,

@@ -38,6 +38,7 @@ mod run;
 mod settings;
 mod ssh_keys;
 mod stack;
+mod storage;
 mod system;
 mod terminal;
 

@@ -15,6 +15,7 @@
 mod access_logs;
 mod acme;
 mod apps;
+mod backups;
 mod certificates;
 mod changes;
 mod clock;
@@ -52,6 +53,7 @@ mod services;
 mod session;
 mod stacks;
 mod staples;
+mod storage;
 mod volumes;
 
 use std::future::Future;
@@ -66,10 +68,11 @@ pub use session::Session;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport,
-    InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport,
-    PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport,
-    PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport, ResourceScope,
-    RouteReport, RunRequest, SshKey, StackReport, Switch, TerminalSize,
+    InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, MountRequest, Page,
+    PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
+    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
+    ResourceScope, RouteReport, RunRequest, SshKey, StackReport, StorageReport, Switch,
+    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};

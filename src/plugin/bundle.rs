@@ -27,6 +27,15 @@ const PLUGINS: &[Folder] = &[
     plugin!("redis":
         "plugin.toml", "bin/check", "bin/common", "bin/connect", "bin/export", "bin/facts.lua",
         "bin/import", "bin/ready", "bin/start"),
+    plugin!("memcached": "plugin.toml", "bin/connect", "bin/ready", "bin/start"),
+    plugin!(
+        "mysql": "plugin.toml", "bin/check", "bin/connect", "bin/export", "bin/import", "bin/ready",
+        "bin/start", "lib/common.sh",
+    ),
+    plugin!(
+        "rabbitmq": "plugin.toml", "bin/check", "bin/connect", "bin/export", "bin/import",
+        "bin/ready", "bin/start", "lib/common.sh",
+    ),
 ];
 
 /// The manifests of the bundled plugins.

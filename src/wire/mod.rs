@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod backups;
 mod certificates;
 pub mod frames;
 mod front;
@@ -12,8 +13,10 @@ mod protocol;
 mod reports;
 mod requests;
 mod services;
+mod storage;
 mod stream;
 
+pub use backups::*;
 pub use certificates::*;
 pub use front::*;
 pub use kind::Kind;
@@ -24,4 +27,5 @@ pub use protocol::{
 pub use reports::*;
 pub use requests::*;
 pub use services::*;
+pub use storage::*;
 pub use stream::StreamItem;
