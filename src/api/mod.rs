@@ -24,6 +24,7 @@ mod extract;
 mod front;
 mod logs;
 mod metrics;
+mod plugins;
 mod processes;
 mod pushes;
 mod releases;

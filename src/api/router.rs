@@ -10,7 +10,8 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, services, session, ssh, stacks, storage, system,
+    plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
+    system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -76,6 +77,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
         .merge(storage::machine_routes())
         .merge(front::machine_routes())
+        .merge(plugins::routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::exit::Failure;
 use super::{
     apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
-    ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage, system,
+    plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage, system,
 };
 
 /// A git-push platform in one program.
@@ -111,6 +111,12 @@ pub(super) enum Noun {
     /// Stacks: the base images of builds and instances
     #[command(subcommand)]
     Stack(stack::Verb),
+    /// Plugins: what they add, and what is set about them
+    #[command(subcommand)]
+    Plugin(plugins::Verb),
+    /// A command of a plugin's
+    #[command(hide = true)]
+    PluginCommand(plugins::Foreign),
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
@@ -154,6 +160,8 @@ impl Noun {
             Self::Git(verb) => verb.run(context).await,
             Self::SshKeys(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
+            Self::Plugin(verb) => verb.run(context).await,
+            Self::PluginCommand(foreign) => foreign.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
             Self::Gc(gc) => gc.run(context).await,

@@ -38,6 +38,7 @@ pub struct Session {
 enum Process {
     OneOff(OneOff),
     Guest(ExecHandle),
+    Command(super::plugins::Running),
 }
 
 /// A container that is removed when this is dropped.
@@ -87,6 +88,11 @@ impl Session {
         Self::new(io, Process::Guest(handle))
     }
 
+    /// A command of a plugin's.
+    pub(super) fn of_command(io: Io, running: super::plugins::Running) -> Result<Self> {
+        Self::new(io, Process::Command(running))
+    }
+
     /// Tells the terminal its new size in characters; nothing without a terminal.
     ///
     /// # Errors
@@ -107,12 +113,13 @@ impl Session {
         let record = match &mut self.process {
             Process::OneOff(one_off) => one_off.platform.runtime.wait(&one_off.container).await?,
             Process::Guest(handle) => handle.wait().await?,
+            Process::Command(running) => return running.wait().await,
         };
         Ok(exit_code(&record))
     }
 }
 
-fn exit_code(record: &ExitRecord) -> i32 {
+pub(super) fn exit_code(record: &ExitRecord) -> i32 {
     record.code.or(record.signal.map(|signal| 128 + signal)).unwrap_or(1)
 }
 

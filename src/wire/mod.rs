@@ -8,6 +8,7 @@ mod certificates;
 pub mod frames;
 mod front;
 mod kind;
+mod plugins;
 mod problem;
 mod protocol;
 mod reports;
@@ -20,6 +21,7 @@ pub use backups::*;
 pub use certificates::*;
 pub use front::*;
 pub use kind::Kind;
+pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
     ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
