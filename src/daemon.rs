@@ -25,7 +25,7 @@ use crate::config::{self, Config, LogFormat};
 use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
-use crate::{api, build, certificate, container, git, image, network, proxy, ssh, store};
+use crate::{api, build, certificate, container, git, image, network, plugin, proxy, ssh, store};
 
 /// `staithe serve`: runs the control plane in the foreground.
 #[derive(Debug, Parser)]
@@ -216,8 +216,18 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     })
     .await
     .context("start the proxy")?;
-    let parts =
-        Parts { store, images, runtime, network, repositories, lifecycle, proxy, certificates };
+    let plugins = plugin::Folders::open(&data.join("plugins")).context("open the plugins")?;
+    let parts = Parts {
+        store,
+        images,
+        runtime,
+        network,
+        repositories,
+        lifecycle,
+        proxy,
+        certificates,
+        plugins,
+    };
     Ok(Platform::new(config.platform.clone(), parts))
 }
 

@@ -72,8 +72,12 @@ pub struct Release {
     pub processes: BTreeMap<ProcessType, Command>,
     /// Startup checks by process type, from the source's `app.json`.
     pub checks: BTreeMap<ProcessType, Vec<Check>>,
-    /// The config vars in force.
+    /// The app's config vars.
     pub config: ConfigVars,
+    /// What plugins add to them, or give another value. Not the app's own, and so not kept when the
+    /// next release is made.
+    #[serde(default)]
+    pub injected: ConfigVars,
     /// The wanted instances.
     pub formation: Formation,
     /// The quotas in force.
@@ -91,6 +95,15 @@ pub struct Release {
     pub status: ReleaseStatus,
     /// Why it failed, for people.
     pub failure: Option<String>,
+}
+
+impl Release {
+    /// The config vars that its processes get.
+    pub fn config_in_force(&self) -> ConfigVars {
+        let mut config = self.config.clone();
+        config.overlay(&self.injected);
+        config
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@
 //! runs no firewall program. All state lives in the kernel, so containers keep their network while
 //! the daemon is away, and a new daemon finds it again with [`Network::open`].
 //!
+//! There is one daemon for each prefix, by a lock in `/run`.
+//!
 //! **Invariant.** Every link, route and table it makes carries the instance's prefix, and
 //! [`Network::close`] leaves none of them.
 
@@ -27,6 +29,7 @@ mod firewall;
 mod link;
 mod netlink;
 mod pool;
+mod prefix_lock;
 mod problem;
 mod resolver;
 mod route;
@@ -50,6 +53,7 @@ pub use problem::Problem;
 use firewall::{Nft, Rules};
 use link::Wire;
 use netlink::Netlink;
+use prefix_lock::PrefixLock;
 use resolver::Resolvers;
 
 /// The kernel's limit for names of links (IFNAMSIZ less the closing NUL).
@@ -121,6 +125,8 @@ pub struct Network {
     state: Mutex<State>,
     /// Held while `nft` runs, so that the last caller's rules are the ones that stay.
     firewall: tokio::sync::Mutex<()>,
+    /// Held as long as links are made and removed.
+    _lock: PrefixLock,
 }
 
 /// What changes while the network is open. Its lock is never held across an await.
@@ -141,10 +147,11 @@ impl Network {
     /// transaction and the links between apps stay.
     ///
     /// # Errors
-    /// A configuration that cannot work, a pool that overlaps a route of the host, or what the
-    /// kernel or `nft` refused.
+    /// A configuration that cannot work, a prefix that another daemon has, a pool that overlaps a
+    /// route of the host, or what the kernel or `nft` refused.
     pub async fn open(config: Config) -> Result<Network> {
         check_prefix(&config.prefix)?;
+        let lock = PrefixLock::take(&config.prefix).await?;
         let mut pool = Pool::new(config.ipv4_pool, config.ipv6_pool)?;
         let ipv6 = sysctl::has_ipv6();
         let resolvers = Resolvers::load(&config.resolvers)?;
@@ -165,6 +172,7 @@ impl Network {
             state: Mutex::new(State { pool, owners, resolvers, rules, links: Vec::new() }),
             firewall: tokio::sync::Mutex::new(()),
             config,
+            _lock: lock,
         };
         network.load_rules().await?;
         // After the rules: a host must not forward for containers that nothing holds back.

@@ -609,6 +609,25 @@ fn machine_a_new_daemon_takes_over_links_rules_and_addresses() {
 }
 
 #[test]
+fn machine_a_second_daemon_with_the_same_prefix_is_refused() {
+    on_a_host(|_host| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        let app = container(&network, "web").await;
+        let error = Network::open(config("t-", 84)).await.unwrap_err();
+        assert_eq!(
+            report(&error),
+            "another Staithe on this host has network.prefix `t-`; stop it, or give this one \
+             another server.instance, network.prefix and pools"
+        );
+        assert_eq!(network.links().await.unwrap(), [app.link]);
+        // However the first ends.
+        drop(network);
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        network.close().await.unwrap();
+    });
+}
+
+#[test]
 fn machine_two_instances_live_side_by_side_and_apart() {
     on_a_host(|host| async move {
         let one = Network::open(config("t-", 83)).await.unwrap();

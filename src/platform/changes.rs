@@ -1,5 +1,6 @@
 //! Changes of settings: each makes a release and deploys it, without dropping a request.
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::Deploy;
@@ -13,6 +14,7 @@ use crate::domain::{
     Actor, App, AppName, CheckSettings, ConfigVars, Millis, ProcessType, Release, ReleaseStatus,
     ReleaseVersion, Resources, RunState,
 };
+use crate::plugin::Hook;
 use crate::store::{NewRelease, Settings};
 
 /// A release to be.
@@ -39,7 +41,8 @@ impl Platform {
         (output, cancel): Session<'_>,
         guard: &DeployGuard,
     ) -> Result<ReleaseVersion> {
-        let Draft { release, settings, release_command } = draft;
+        let Draft { mut release, settings, release_command } = draft;
+        release.injected = self.ask_about_release(app, &release, output).await?;
         let release = self.store.add_release(NewRelease { release })?;
         output.step(&format!("Releasing {}", release.version));
         let deploy = Deploy {
@@ -134,6 +137,7 @@ impl Platform {
         let shown: Vec<_> =
             counts.iter().map(|(process_type, count)| format!("{process_type}={count}")).collect();
         let about = Change::new("app.scaled", format!("Scale {}", shown.join(" ")), actor);
+        let told = json!({ "actor": actor.name, "scale": shown.join(" ") });
         let name = name.clone();
         Ok(self.operate(Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Scaling {name} processes: {}", shown.join(" ")));
@@ -143,7 +147,10 @@ impl Platform {
                 })?;
                 Ok(())
             };
-            platform.change_settings(name, about, edit, (&output, &cancel)).await
+            let session = (output.as_ref(), &cancel);
+            let released = platform.change_settings(name.clone(), about, edit, session).await?;
+            platform.notify(Hook::PostScale, Some(&name), told);
+            Ok(released)
         }))
     }
 
@@ -434,6 +441,7 @@ pub(super) fn draft(
         processes: base.map(|base| base.processes.clone()).unwrap_or_default(),
         checks: base.map(|base| base.checks.clone()).unwrap_or_default(),
         config: settings.config.clone(),
+        injected: ConfigVars::default(),
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
         mounts: settings.mounts.clone(),

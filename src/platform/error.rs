@@ -88,6 +88,19 @@ impl From<crate::store::Error> for Error {
     }
 }
 
+impl From<crate::plugin::Error> for Error {
+    fn from(error: crate::plugin::Error) -> Self {
+        use crate::plugin::Error as Plugin;
+        match error {
+            Plugin::Manifest { .. } | Plugin::Archive { .. } => {
+                Self::new(Kind::Invalid, error.to_string())
+                    .hint("docs/PLUGINS.md says what a plugin must be like")
+            }
+            error => Self::internal("a plugin's files cannot be used", error),
+        }
+    }
+}
+
 impl From<crate::container::Error> for Error {
     fn from(error: crate::container::Error) -> Self {
         Self::internal("a container operation failed", error)

@@ -335,6 +335,13 @@ impl Platform {
         let delay = self.0.instances.note_crash(app, name, up, how);
         let message = format!("{name} ended: {how}; starting it again in {} s", delay.as_secs());
         self.note(app, "instance.crashed", &message, &Actor::platform());
+        let told = serde_json::json!({
+            "instance": name.to_string(), "reason": how, "wait_s": delay.as_secs()
+        });
+        // An app that is just being destroyed has nobody to tell.
+        if let Ok(Some(found)) = self.store.app_by_id(app) {
+            self.notify(crate::plugin::Hook::InstanceCrashed, Some(&found.name), told);
+        }
         let platform = self.clone();
         tasks::spawn("restart", async move {
             tokio::time::sleep(delay).await;

@@ -128,7 +128,7 @@ impl Platform {
         for wanted in release.mounts.of_type(&process_type) {
             spec.mounts.push(self.app_mount(wanted).await?);
         }
-        let port = app_port(&release.config, &self.store.front(app.id)?.ports);
+        let port = app_port(&release.config_in_force(), &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }
 
@@ -162,7 +162,11 @@ impl Platform {
         IdMap { host_base: self.settings().id_base + app.0 * ID_RANGE, size: ID_RANGE }
     }
 
-    fn standard_mounts(&self, spec: &ContainerSpec, addresses: Addresses) -> Result<Vec<Mount>> {
+    pub(super) fn standard_mounts(
+        &self,
+        spec: &ContainerSpec,
+        addresses: Addresses,
+    ) -> Result<Vec<Mount>> {
         let directory = self.instance_run_dir(&spec.id);
         let failed = |error| Error::internal("cannot write a container's host files", error);
         std::fs::create_dir_all(&directory).map_err(failed)?;
@@ -200,7 +204,10 @@ impl Platform {
         env.extend(ca_environment());
         env.entry("HOME".into()).or_insert_with(|| "/app".into());
         env.extend(
-            release.config.iter().map(|(key, value)| (key.to_string(), value.expose().to_owned())),
+            release
+                .config_in_force()
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.expose().to_owned())),
         );
         env.insert("DYNO".into(), name.to_owned());
         env.extend(release.commit.iter().map(|commit| ("GIT_REV".to_owned(), commit.clone())));

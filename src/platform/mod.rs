@@ -38,6 +38,7 @@ mod pages;
 mod path_routes;
 mod pipeline;
 mod plan;
+mod plugins;
 mod ports;
 mod probe;
 mod proxy_process;
@@ -107,6 +108,8 @@ pub struct Parts {
     pub proxy: Supervisor,
     /// Certificates.
     pub certificates: Certificates,
+    /// Plugins' folders.
+    pub plugins: crate::plugin::Folders,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -124,6 +127,7 @@ struct Inner {
     book: certificates::Book,
     desk: acme::Desk,
     staples: staples::Staples,
+    plugins: plugins::Plugins,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
@@ -152,6 +156,7 @@ impl Platform {
             book: certificates::Book::default(),
             desk,
             staples: staples::Staples::default(),
+            plugins: plugins::Plugins::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
         }))

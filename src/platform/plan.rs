@@ -90,7 +90,8 @@ pub(super) fn fingerprint(app: &App, release: &Release, process_type: &ProcessTy
         &release.image,
         process_type,
         release.processes.get(process_type),
-        &release.config,
+        // The same as before for releases that no plugin added anything to.
+        &release.config_in_force(),
         &release.commit,
     );
     let mut bytes = serde_json::to_vec(&parts).expect("plain data with string keys serializes");

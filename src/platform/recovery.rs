@@ -44,6 +44,8 @@ impl Platform {
     /// If the containers, the store or the proxy cannot be asked.
     pub async fn recover(&self) -> Result<Recovery> {
         let mut recovery = Recovery::default();
+        // First: services are known by their plugins.
+        self.load_plugins()?;
         self.fail_interrupted(&mut recovery)?;
         let apps = self.store.apps()?;
         for container in self.runtime.list().await? {

@@ -106,7 +106,7 @@ impl Platform {
             None => None,
         };
         match release {
-            Some(release) => Ok(release.config),
+            Some(release) => Ok(release.config_in_force()),
             None => Ok(self.store.settings(app.id)?.config),
         }
     }

@@ -122,6 +122,25 @@ create table service_links (
 create index service_links_by_app on service_links (app);
 ",
     "
+create table plugins (
+    name text primary key,
+    body text not null
+) strict;
+create table plugin_settings (
+    plugin text not null,
+    app integer references apps (id) on delete cascade,
+    key text not null,
+    value text not null,
+    unique (plugin, app, key)
+) strict;
+create table plugin_routes (
+    plugin text not null,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (plugin, app)
+) strict;
+",
+    "
 alter table apps add column mounts text not null default '[]';
 alter table apps add column cron text not null default '{}';
 create table volumes (

@@ -15,6 +15,7 @@ mod events;
 mod front;
 mod keys;
 mod migrations;
+mod plugins;
 mod releases;
 mod services;
 mod settings;
@@ -29,6 +30,7 @@ pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
 pub use keys::StoredKey;
+pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use settings::StoredStack;
 

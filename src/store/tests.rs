@@ -28,6 +28,7 @@ fn release(app: &App) -> NewRelease {
             processes: Default::default(),
             checks: Default::default(),
             config: Default::default(),
+            injected: Default::default(),
             formation: Default::default(),
             resources: Default::default(),
             mounts: Default::default(),

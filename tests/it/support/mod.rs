@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod load;
+mod number;
 pub(crate) mod staithe;
 
 pub(crate) use app::Repo;
