@@ -12,6 +12,7 @@ mod certificate;
 mod check;
 mod config;
 mod credential;
+mod cron;
 mod event;
 mod front;
 mod hostname;
@@ -38,6 +39,9 @@ pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
 pub use credential::Credential;
+pub use cron::{
+    ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
+};
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,

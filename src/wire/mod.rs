@@ -4,6 +4,7 @@
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
 mod certificates;
+mod cron;
 pub mod frames;
 mod front;
 mod kind;
@@ -15,6 +16,7 @@ mod storage;
 mod stream;
 
 pub use certificates::*;
+pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
 pub use problem::Problem;
