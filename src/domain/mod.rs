@@ -7,6 +7,7 @@
 mod acme;
 mod actor;
 mod app;
+mod backup;
 mod build;
 mod certificate;
 mod check;
@@ -34,6 +35,10 @@ mod volume;
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
 pub use app::{App, AppId, AppName, BranchName, RunState};
+pub use backup::{
+    BACKUP_SETTINGS, Backup, BackupCause, BackupId, BackupPlace, BackupSettings, BackupState,
+    Retention,
+};
 pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};

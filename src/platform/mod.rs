@@ -15,6 +15,7 @@
 mod access_logs;
 mod acme;
 mod apps;
+mod backups;
 mod certificates;
 mod changes;
 mod clock;

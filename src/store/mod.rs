@@ -9,6 +9,7 @@
 //! never changed but for their status.
 
 mod apps;
+mod backups;
 mod builds;
 mod certificates;
 mod events;

@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod backups;
 mod certificates;
 mod cron;
 pub mod frames;
@@ -15,6 +16,7 @@ mod requests;
 mod storage;
 mod stream;
 
+pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
 pub use front::*;
