@@ -25,7 +25,7 @@ use crate::config::{self, Config, LogFormat};
 use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
-use crate::{api, build, certificate, container, git, image, network, proxy, ssh, store};
+use crate::{api, build, certificate, container, git, image, network, plugin, proxy, ssh, store};
 
 /// `staithe serve`: runs the control plane in the foreground.
 #[derive(Debug, Parser)]
@@ -133,6 +133,10 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         let (platform, shutdown) = (platform.clone(), shutdown.clone());
         async move { platform.keep_certificates(shutdown).await }
     });
+    let timers = tasks::spawn("timers", {
+        let (platform, shutdown) = (platform.clone(), shutdown.clone());
+        async move { platform.keep_timers(shutdown).await }
+    });
     announce(&config, &platform, &addresses)?;
     wait_for_signal().await?;
     tracing::info!("draining");
@@ -153,6 +157,7 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     }
     housekeeping.abort();
     certificates.abort();
+    timers.abort();
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);
@@ -216,8 +221,18 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     })
     .await
     .context("start the proxy")?;
-    let parts =
-        Parts { store, images, runtime, network, repositories, lifecycle, proxy, certificates };
+    let plugins = plugin::Folders::open(&data.join("plugins")).context("open the plugins")?;
+    let parts = Parts {
+        store,
+        images,
+        runtime,
+        network,
+        repositories,
+        lifecycle,
+        proxy,
+        certificates,
+        plugins,
+    };
     Ok(Platform::new(config.platform.clone(), parts))
 }
 
@@ -237,7 +252,7 @@ fn prepare_directories(config: &Config) -> std::io::Result<()> {
     // Hooks and the proxy have users of their own and pass through; secrets below are 0700.
     directory(data, 0o755)?;
     directory(&config.server.run_dir, 0o755)?;
-    for secret in ["keys", "logs", "cache", "instances", "builds"] {
+    for secret in ["keys", "logs", "cache", "instances", "builds", "volumes"] {
         directory(&data.join(secret), 0o700)?;
     }
     proxy::prepare_directories(data, config.proxy.user).map_err(std::io::Error::other)?;

@@ -5,7 +5,7 @@
 //! ```text
 //! interfaces   cli     api     ssh              translate; decide nothing
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy certificate store
+//! mechanisms   container image network build git proxy certificate archive plugin store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -18,12 +18,14 @@ pub mod support;
 #[allow(unsafe_code, reason = "the kernel seam; every block states its SAFETY argument")]
 pub mod sys;
 // Mechanisms.
+pub mod archive;
 pub mod build;
 pub mod certificate;
 pub mod container;
 pub mod git;
 pub mod image;
 pub mod network;
+pub mod plugin;
 pub mod proxy;
 pub mod store;
 // Rules.

@@ -54,7 +54,10 @@ impl Trust {
     }
 
     /// TLS for a client that believes them.
-    pub(super) fn client(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+    ///
+    /// # Errors
+    /// None with the provider that is compiled in.
+    pub fn client(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&self.0))

@@ -122,6 +122,11 @@ impl ConfigVars {
         Ok(())
     }
 
+    /// Takes over all vars of `others`, which were accepted one by one before.
+    pub(super) fn overlay(&mut self, others: &Self) {
+        self.0.extend(others.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+
     /// Removes a var; says whether it was there.
     pub fn unset(&mut self, key: &EnvKey) -> bool {
         self.0.remove(key).is_some()

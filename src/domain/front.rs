@@ -146,9 +146,24 @@ text_serde!(CertificateId);
 pub struct IpRange(ipnet::IpNet);
 
 impl IpRange {
+    /// Every IPv4 address.
+    pub const ALL_V4: Self =
+        Self(ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)));
+    /// Every IPv6 address.
+    pub const ALL_V6: Self =
+        Self(ipnet::IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)));
+
     /// Whether `address` is one of them; an IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
+    }
+
+    /// The addresses that are in both: all of the one within the other, or none.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        if self.0.contains(&other.0) {
+            return Some(*other);
+        }
+        other.0.contains(&self.0).then_some(*self)
     }
 }
 

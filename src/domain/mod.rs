@@ -7,30 +7,46 @@
 mod acme;
 mod actor;
 mod app;
+mod backup;
 mod build;
 mod certificate;
 mod check;
 mod config;
+mod credential;
+mod cron;
 mod event;
 mod front;
 mod hostname;
 mod invalid;
 mod ocsp;
+mod plugin;
 mod ports;
 mod process;
 mod proxy_settings;
 mod release;
 mod resources;
+mod route_change;
+mod schedule;
+mod service;
 mod ssh_key;
 mod time;
+mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
 pub use app::{App, AppId, AppName, BranchName, RunState};
+pub use backup::{
+    BACKUP_SETTINGS, Backup, BackupCause, BackupId, BackupPlace, BackupSettings, BackupState,
+    Retention,
+};
 pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
+pub use credential::Credential;
+pub use cron::{
+    ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
+};
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
@@ -39,10 +55,21 @@ pub use front::{
 pub use hostname::Hostname;
 pub use invalid::Invalid;
 pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
+pub use plugin::{PluginName, RESERVED_NOUNS};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
 pub use process::{Formation, InstanceName, ProcessType};
 pub use proxy_settings::{ProxyKey, ProxySettings, UNLIMITED};
 pub use release::{Command, Release, ReleaseStatus, ReleaseVersion};
 pub use resources::{Bytes, MilliCpus, ResourceSettings, Resources};
+pub use route_change::{MAX_CREDENTIALS, RouteChange};
+pub use schedule::Schedule;
+pub use service::{
+    ExposedPort, Service, ServiceId, ServiceLink, ServiceName, ServiceSettings, ServiceState,
+    link_variable, spare_variable, url_variable, variables_of,
+};
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
+pub use volume::{
+    ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
+    VolumeMount, VolumeMounts, VolumeName,
+};

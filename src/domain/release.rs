@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Actor, AppId, BuildId, Check, ConfigVars, Formation, Invalid, ProcessType, ResourceSettings,
-    Timestamp,
+    Actor, AppId, BuildId, Check, ConfigVars, CronTask, Formation, Invalid, ProcessType,
+    ResourceSettings, Timestamp, VolumeMounts,
 };
 
 /// A release's number within its app, from 1; written `v7`.
@@ -72,12 +72,22 @@ pub struct Release {
     pub processes: BTreeMap<ProcessType, Command>,
     /// Startup checks by process type, from the source's `app.json`.
     pub checks: BTreeMap<ProcessType, Vec<Check>>,
-    /// The config vars in force.
+    /// The app's config vars.
     pub config: ConfigVars,
+    /// What plugins add to them, or give another value. Not the app's own, and so not kept when the
+    /// next release is made.
+    #[serde(default)]
+    pub injected: ConfigVars,
     /// The wanted instances.
     pub formation: Formation,
     /// The quotas in force.
     pub resources: ResourceSettings,
+    /// The volumes in force; releases of before there were any have none.
+    #[serde(default)]
+    pub mounts: VolumeMounts,
+    /// What is run on a schedule, from the source's `app.json`.
+    #[serde(default)]
+    pub cron: Vec<CronTask>,
     /// One line for people: `Deploy 1a2b3c4`, `Set FOO`, `Rollback to v3`.
     pub description: String,
     /// Who caused it.
@@ -88,6 +98,15 @@ pub struct Release {
     pub status: ReleaseStatus,
     /// Why it failed, for people.
     pub failure: Option<String>,
+}
+
+impl Release {
+    /// The config vars that its processes get.
+    pub fn config_in_force(&self) -> ConfigVars {
+        let mut config = self.config.clone();
+        config.overlay(&self.injected);
+        config
+    }
 }
 
 #[cfg(test)]

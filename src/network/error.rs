@@ -29,6 +29,23 @@ pub enum Error {
         /// Destination and device of the route.
         route: String,
     },
+    /// Another daemon looks after the links of this name; each would remove the other's.
+    #[error(
+        "another Staithe on this host has network.prefix `{prefix}`; stop it, or give this one \
+         another server.instance, network.prefix and pools"
+    )]
+    PrefixInUse {
+        /// The configured prefix.
+        prefix: String,
+    },
+    /// The lock on the prefix cannot be made or taken.
+    #[error("lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Every address of the pool is taken.
     #[error("no free address in {pool}")]
     PoolExhausted {

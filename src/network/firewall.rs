@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::Addresses;
 use super::cidr::Cidr;
 use super::error::{Error, Result};
 use super::link::GROUP_CLOSED;
+use super::{Addresses, Exposure};
 
 /// A transaction takes milliseconds; longer means that the kernel or the machine is stuck.
 const NFT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -49,7 +49,7 @@ const CLOSED: [&str; 14] = [
 ];
 
 /// How many chains a complete table has.
-const CHAINS: usize = 9;
+const CHAINS: usize = 10;
 
 /// Everything the rules depend on.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub(super) struct Rules {
     pub(super) deny_destinations: Vec<Cidr>,
     pub(super) open_host_ports: Vec<u16>,
     pub(super) connection_limit: u32,
+    /// Ports of the host that lead to containers.
+    pub(super) exposures: Vec<Exposure>,
 }
 
 impl Rules {
@@ -113,6 +115,9 @@ impl Rules {
             ("source", "filter hook prerouting priority raw", self.source()),
             ("host", "filter hook prerouting priority mangle", self.host()),
             ("resolver", "nat hook prerouting priority dstnat", self.resolver()),
+            // -100 is where the kernel has destinations translated (nft(8), "dstnat", a word that
+            // it does not take here).
+            ("exposed", "nat hook output priority -100", self.exposed()),
             ("input", "filter hook input priority filter", self.input()),
             ("resolver_source", "nat hook input priority 100", self.resolver_source()),
             ("between", "", self.between()),
@@ -161,10 +166,10 @@ impl Rules {
     }
 
     fn resolver(&self) -> Vec<String> {
-        let mut rules = vec![
-            format!("iifname != \"{}*\" accept", self.prefix),
-            format!("meta iifgroup {GROUP_CLOSED} accept"),
-        ];
+        let outside = format!("iifname != \"{}*\"", self.prefix);
+        let mut rules: Vec<_> =
+            self.exposed().into_iter().map(|rule| format!("{outside} {rule}")).collect();
+        rules.extend([format!("{outside} accept"), format!("meta iifgroup {GROUP_CLOSED} accept")]);
         for (known, real) in &self.resolvers {
             let family = family(*known);
             for protocol in ["udp", "tcp"] {
@@ -173,6 +178,18 @@ impl Rules {
             }
         }
         rules
+    }
+
+    /// Ports of the host's own addresses that are sent on to containers.
+    fn exposed(&self) -> Vec<String> {
+        let rules = self.exposures.iter().flat_map(|Exposure { port, to, to_port }| {
+            let known = format!("fib daddr type local tcp dport {port}");
+            [
+                format!("meta nfproto ipv4 {known} dnat ip to {}:{to_port}", to.v4),
+                format!("meta nfproto ipv6 {known} dnat ip6 to [{}]:{to_port}", to.v6),
+            ]
+        });
+        rules.collect()
     }
 
     fn input(&self) -> Vec<String> {
@@ -220,6 +237,10 @@ impl Rules {
             }
         }
         rules.push(format!("oifname \"{}*\" goto between", self.prefix));
+        if !self.exposures.is_empty() {
+            // Answers to those who came by an exposed port; the way there is in `forward`.
+            rules.push("ct direction reply ct status dnat accept".into());
+        }
         rules.push(format!("meta iifgroup {GROUP_CLOSED} {REJECT}"));
         rules.push(format!("ct status dnat {DNS} accept"));
         let closed = self.closed();
@@ -252,22 +273,35 @@ impl Rules {
 
     fn forward(&self) -> Vec<String> {
         let prefix = &self.prefix;
-        vec![
+        let mut rules = vec![
             format!("iifname \"{prefix}*\" goto outward"),
             format!("oifname \"{prefix}*\" ct direction reply accept"),
             // Errors about a container's own connections, such as "packet too big".
             format!("oifname \"{prefix}*\" ct state related accept"),
-            // Nobody else connects to a container: other instances' containers, other machines.
-            format!("oifname \"{prefix}*\" drop"),
-        ]
+        ];
+        for Exposure { to, to_port, .. } in &self.exposures {
+            let open = format!("tcp dport {to_port} ct status dnat accept");
+            rules.push(format!("oifname \"{prefix}*\" ip daddr {} {open}", to.v4));
+            rules.push(format!("oifname \"{prefix}*\" ip6 daddr {} {open}", to.v6));
+        }
+        // Nobody else connects to a container: other instances' containers, other machines.
+        rules.push(format!("oifname \"{prefix}*\" drop"));
+        rules
     }
 
     fn masquerade(&self) -> Vec<String> {
         let outside = format!("oifname != \"{}*\"", self.prefix);
-        self.pools
+        let mut rules: Vec<_> = self
+            .pools
             .iter()
             .map(|pool| format!("{} saddr {pool} {outside} masquerade", family(pool.address())))
-            .collect()
+            .collect();
+        if !self.exposures.is_empty() {
+            // A container's answer to the host's loopback would stay in the container.
+            let inside = format!("oifname \"{}*\"", self.prefix);
+            rules.push(format!("ip saddr 127.0.0.0/8 {inside} ct status dnat masquerade"));
+        }
+        rules
     }
 
     fn host_ports(&self) -> Option<String> {
@@ -393,6 +427,7 @@ mod tests {
             deny_destinations: Vec::new(),
             open_host_ports: Vec::new(),
             connection_limit: 8192,
+            exposures: Vec::new(),
         }
     }
 
@@ -447,6 +482,25 @@ mod tests {
         assert!(closed.contains(&"10.0.0.0/8".to_owned()));
         assert!(!closed.contains(&"10.83.0.0/16".to_owned()));
         assert!(!closed.contains(&"169.254.169.254/32".to_owned()));
+    }
+
+    #[test]
+    fn an_exposed_port_leads_to_one_container_and_opens_nothing_else() {
+        let pool = Pool::new(rules().pools[0], rules().pools[1]).unwrap();
+        let exposures = vec![Exposure { port: 15432, to: pool.nth(9), to_port: 5432 }];
+        let rules = Rules { exposures, ..rules() };
+        let to = "meta nfproto ipv4 fib daddr type local tcp dport 15432 dnat ip to 10.83.0.9:5432";
+        assert_eq!(
+            chain(&rules, "resolver")[0],
+            format!("type nat hook prerouting priority dstnat; policy accept;")
+        );
+        assert_eq!(chain(&rules, "resolver")[1], format!("iifname != \"st-*\" {to}"));
+        assert_eq!(chain(&rules, "exposed")[1], to);
+        let forward = chain(&rules, "forward");
+        let open = "oifname \"st-*\" ip daddr 10.83.0.9 tcp dport 5432 ct status dnat accept";
+        assert!(forward.contains(&open.to_owned()), "{forward:?}");
+        assert_eq!(forward.last().unwrap(), "oifname \"st-*\" drop");
+        assert!(!self::rules().recreate().contains("15432"));
     }
 
     #[test]

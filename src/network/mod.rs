@@ -16,6 +16,8 @@
 //! runs no firewall program. All state lives in the kernel, so containers keep their network while
 //! the daemon is away, and a new daemon finds it again with [`Network::open`].
 //!
+//! There is one daemon for each prefix, by a lock in `/run`.
+//!
 //! **Invariant.** Every link, route and table it makes carries the instance's prefix, and
 //! [`Network::close`] leaves none of them.
 
@@ -27,6 +29,7 @@ mod firewall;
 mod link;
 mod netlink;
 mod pool;
+mod prefix_lock;
 mod problem;
 mod resolver;
 mod route;
@@ -50,6 +53,7 @@ pub use problem::Problem;
 use firewall::{Nft, Rules};
 use link::Wire;
 use netlink::Netlink;
+use prefix_lock::PrefixLock;
 use resolver::Resolvers;
 
 /// The kernel's limit for names of links (IFNAMSIZ less the closing NUL).
@@ -99,6 +103,18 @@ pub struct Endpoint {
     pub bandwidth: Bandwidth,
 }
 
+/// A TCP port of all the host's addresses that leads to a port of a container. Not from within
+/// other containers; there, links open the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exposure {
+    /// On the host.
+    pub port: u16,
+    /// Of the container.
+    pub to: Addresses,
+    /// Of the container.
+    pub to_port: u16,
+}
+
 /// The network of one Staithe instance.
 #[derive(Debug)]
 pub struct Network {
@@ -109,6 +125,8 @@ pub struct Network {
     state: Mutex<State>,
     /// Held while `nft` runs, so that the last caller's rules are the ones that stay.
     firewall: tokio::sync::Mutex<()>,
+    /// Held as long as links are made and removed.
+    _lock: PrefixLock,
 }
 
 /// What changes while the network is open. Its lock is never held across an await.
@@ -129,10 +147,11 @@ impl Network {
     /// transaction and the links between apps stay.
     ///
     /// # Errors
-    /// A configuration that cannot work, a pool that overlaps a route of the host, or what the
-    /// kernel or `nft` refused.
+    /// A configuration that cannot work, a prefix that another daemon has, a pool that overlaps a
+    /// route of the host, or what the kernel or `nft` refused.
     pub async fn open(config: Config) -> Result<Network> {
         check_prefix(&config.prefix)?;
+        let lock = PrefixLock::take(&config.prefix).await?;
         let mut pool = Pool::new(config.ipv4_pool, config.ipv6_pool)?;
         let ipv6 = sysctl::has_ipv6();
         let resolvers = Resolvers::load(&config.resolvers)?;
@@ -153,6 +172,7 @@ impl Network {
             state: Mutex::new(State { pool, owners, resolvers, rules, links: Vec::new() }),
             firewall: tokio::sync::Mutex::new(()),
             config,
+            _lock: lock,
         };
         network.load_rules().await?;
         // After the rules: a host must not forward for containers that nothing holds back.
@@ -191,6 +211,19 @@ impl Network {
         self.state().pool.release(addresses);
     }
 
+    /// Takes a pair of addresses for longer than a link: until [`Network::free`].
+    ///
+    /// # Errors
+    /// It is not of this instance's pools.
+    pub fn reserve(&self, addresses: Addresses) -> Result<()> {
+        self.state().pool.reserve(addresses)
+    }
+
+    /// Gives back a pair that was reserved.
+    pub fn free(&self, addresses: Addresses) {
+        self.state().pool.free(addresses);
+    }
+
     /// Joins the namespace `netns` to the host as `endpoint` says: `eth0` in it, up, with
     /// addresses and a default route; `lo` up; low ports and ping open to every user in it.
     ///
@@ -208,21 +241,36 @@ impl Network {
         let wire = self.wire.clone();
         let wanted = endpoint.clone();
         self.state().owners.insert(endpoint.link.clone(), endpoint.addresses);
-        worker("attach", move || link::attach(&wire, &netns, &wanted)).await
+        worker("attach", move || link::attach(&wire, &netns, &wanted)).await?;
+        self.open_to_loopback()
     }
 
-    /// Removes a link; one that is gone already is no error. Its addresses are given back.
+    /// Removes a link; one that is gone already is no error. Its addresses are given back, and
+    /// nothing stays open for whoever has them next.
     ///
     /// # Errors
-    /// A foreign name, or what the kernel refused.
+    /// A foreign name, or what the kernel or `nft` refused; the addresses stay taken then.
     pub async fn detach(&self, link: &str) -> Result<()> {
         self.check_link(link)?;
         let name = link.to_owned();
         on_host("detach", move |host| link::delete(host, &name)).await?;
-        let mut state = self.state();
-        if let Some(addresses) = state.owners.remove(link) {
-            state.pool.release(addresses);
+        let _turn = self.firewall.lock().await;
+        let Some(addresses) = self.state().owners.get(link).copied() else { return Ok(()) };
+        let left = {
+            let state = self.state();
+            let concerned = |(from, to): &&(Addresses, Addresses)| {
+                !state.pool.is_reserved(addresses) && (*from == addresses || *to == addresses)
+            };
+            let left: Vec<_> =
+                state.links.iter().filter(|pair| !concerned(pair)).copied().collect();
+            (left.len() < state.links.len()).then_some(left)
+        };
+        if let Some(left) = left {
+            self.apply_links(left).await?;
         }
+        let mut state = self.state();
+        state.owners.remove(link);
+        state.pool.release(addresses);
         Ok(())
     }
 
@@ -240,15 +288,65 @@ impl Network {
     }
 
     /// Sets all the pairs `(from, to)` of containers of which the first may connect to the second.
-    /// Connections of pairs no longer listed are cut.
+    /// Connections of pairs no longer listed are cut. Pairs with addresses that belong to nobody
+    /// (any more) are left out.
     ///
     /// # Errors
     /// What `nft` refused; nothing is changed then.
     pub async fn set_links(&self, pairs: &[(Addresses, Addresses)]) -> Result<()> {
         let _turn = self.firewall.lock().await;
-        let transaction = self.state().rules.links(pairs);
+        let pairs: Vec<_> = {
+            let state = self.state();
+            let belongs = |addresses: &Addresses| {
+                state.pool.is_reserved(*addresses)
+                    || state.owners.values().any(|owned| owned == addresses)
+            };
+            pairs.iter().filter(|(from, to)| belongs(from) && belongs(to)).copied().collect()
+        };
+        self.apply_links(pairs).await
+    }
+
+    /// The caller holds the turn.
+    async fn apply_links(&self, pairs: Vec<(Addresses, Addresses)>) -> Result<()> {
+        let transaction = self.state().rules.links(&pairs);
         self.nft.apply("set the links between apps", &transaction).await?;
-        self.state().links = pairs.to_vec();
+        self.state().links = pairs;
+        Ok(())
+    }
+
+    /// Lets these ports of the host lead to containers, and no others.
+    ///
+    /// # Errors
+    /// What `nft` refused; nothing is changed then.
+    pub async fn set_exposures(&self, exposures: &[Exposure]) -> Result<()> {
+        let _turn = self.firewall.lock().await;
+        let before = std::mem::replace(&mut self.state().rules.exposures, exposures.to_vec());
+        if before != exposures {
+            let loaded = self.load_rules().await;
+            if loaded.is_err() {
+                self.state().rules.exposures = before;
+            }
+            loaded?;
+        }
+        self.open_to_loopback()
+    }
+
+    /// Whoever connects to an exposed port by the host's loopback address is sent over a link on
+    /// which the kernel would take that address for a martian; the firewall lets no other such
+    /// packet pass.
+    fn open_to_loopback(&self) -> Result<()> {
+        let links: Vec<String> = {
+            let state = self.state();
+            let exposed = |addresses: &Addresses| {
+                state.rules.exposures.iter().any(|exposure| exposure.to == *addresses)
+            };
+            let owners = state.owners.iter().filter(|(_, addresses)| exposed(addresses));
+            owners.map(|(link, _)| link.clone()).collect()
+        };
+        for link in links {
+            let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
+            sysctl::set(path.as_ref(), "1")?;
+        }
         Ok(())
     }
 
@@ -305,9 +403,19 @@ impl Network {
         state.resolvers.resolv_conf(&state.rules.resolvers)
     }
 
-    /// What to mount at `/etc/hosts` in a container with this host name and these addresses.
-    pub fn hosts(&self, hostname: &str, addresses: Addresses) -> String {
-        resolver::hosts(hostname, addresses, self.wire.ipv6)
+    /// What to mount at `/etc/hosts` in a container with this host name and these addresses;
+    /// `others` are the names of what it is linked with.
+    pub fn hosts(
+        &self,
+        hostname: &str,
+        addresses: Addresses,
+        others: &[(String, Addresses)],
+    ) -> String {
+        let mut text = resolver::hosts(hostname, addresses, self.wire.ipv6);
+        for (name, addresses) in others {
+            text += &resolver::host_lines(name, *addresses, self.wire.ipv6);
+        }
+        text
     }
 
     /// What on this host keeps containers from the network; empty when all is well.
@@ -360,7 +468,11 @@ impl Network {
         }
         {
             let mut state = self.state();
-            state.rules = rules(&self.config, &state.pool, &resolvers, self.wire.ipv6);
+            state.rules = Rules {
+                open_host_ports: state.rules.open_host_ports.clone(),
+                exposures: state.rules.exposures.clone(),
+                ..rules(&self.config, &state.pool, &resolvers, self.wire.ipv6)
+            };
             state.resolvers = resolvers;
         }
         let _turn = self.firewall.lock().await;
@@ -510,6 +622,7 @@ fn rules(config: &Config, pool: &Pool, resolvers: &Resolvers, ipv6: bool) -> Rul
         deny_destinations: config.deny_destinations.clone(),
         open_host_ports: config.open_host_ports.clone(),
         connection_limit: config.connection_limit,
+        exposures: Vec::new(),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Pool {
     /// One more than the last number.
     end: u32,
     taken: BTreeSet<u32>,
+    /// Those of the taken that are not given back with a link.
+    reserved: BTreeSet<u32>,
     /// Where the next search begins. It moves on, so that an address given back is used again as
     /// late as possible: clients and the connection table may still know its former owner.
     next: u32,
@@ -53,7 +55,9 @@ impl Pool {
         }
         // The last address is the range's broadcast address.
         let end = u32::MAX >> ipv4.length();
-        Ok(Pool { ipv4, base: Addresses { v4, v6 }, end, taken: BTreeSet::new(), next: RESERVED })
+        let base = Addresses { v4, v6 };
+        let (taken, reserved) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Pool { ipv4, base, end, taken, reserved, next: RESERVED })
     }
 
     /// The nth pair of the ranges, free or not.
@@ -95,9 +99,35 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives a pair back. One that is free or foreign is left alone.
+    /// Gives a pair back. One that is free, reserved or foreign is left alone.
     pub fn release(&mut self, addresses: Addresses) {
+        if let Ok(number) = self.number(addresses)
+            && !self.reserved.contains(&number)
+        {
+            self.taken.remove(&number);
+        }
+    }
+
+    /// Takes a pair for longer than a link: until [`Pool::free`].
+    ///
+    /// # Errors
+    /// It is not a container's pair of this pool.
+    pub fn reserve(&mut self, addresses: Addresses) -> Result<()> {
+        let number = self.number(addresses)?;
+        self.taken.insert(number);
+        self.reserved.insert(number);
+        Ok(())
+    }
+
+    /// Whether the pair is taken for longer than a link.
+    pub fn is_reserved(&self, addresses: Addresses) -> bool {
+        self.number(addresses).is_ok_and(|number| self.reserved.contains(&number))
+    }
+
+    /// Gives back a reserved pair.
+    pub fn free(&mut self, addresses: Addresses) {
         if let Ok(number) = self.number(addresses) {
+            self.reserved.remove(&number);
             self.taken.remove(&number);
         }
     }
@@ -171,6 +201,19 @@ mod tests {
         let found = pool.pair("10.9.0.8".parse().unwrap()).unwrap();
         pool.mark(found).unwrap();
         assert_ne!(pool.allocate().unwrap(), found);
+    }
+
+    #[test]
+    fn a_pair_that_is_taken_for_longer_outlives_its_links() {
+        let mut pool = small();
+        let first = pool.allocate().unwrap();
+        pool.reserve(first).unwrap();
+        pool.release(first);
+        assert!(pool.is_reserved(first));
+        (0..6).for_each(|_| assert_ne!(pool.allocate().unwrap(), first));
+        assert!(pool.allocate().is_err());
+        pool.free(first);
+        assert_eq!(pool.allocate().unwrap(), first);
     }
 
     #[test]

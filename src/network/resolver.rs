@@ -81,7 +81,13 @@ impl Resolvers {
 
 /// The container's `/etc/hosts`.
 pub(super) fn hosts(hostname: &str, addresses: Addresses, ipv6: bool) -> String {
-    let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    let text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    text + &host_lines(hostname, addresses, ipv6)
+}
+
+/// The lines of `/etc/hosts` for one name.
+pub(super) fn host_lines(hostname: &str, addresses: Addresses, ipv6: bool) -> String {
+    let mut text = String::new();
     // A name with other characters could add lines of its own.
     if is_domain(hostname) && hostname != "localhost" {
         let _ = writeln!(text, "{} {hostname}", addresses.v4);

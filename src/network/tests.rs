@@ -609,6 +609,25 @@ fn machine_a_new_daemon_takes_over_links_rules_and_addresses() {
 }
 
 #[test]
+fn machine_a_second_daemon_with_the_same_prefix_is_refused() {
+    on_a_host(|_host| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        let app = container(&network, "web").await;
+        let error = Network::open(config("t-", 84)).await.unwrap_err();
+        assert_eq!(
+            report(&error),
+            "another Staithe on this host has network.prefix `t-`; stop it, or give this one \
+             another server.instance, network.prefix and pools"
+        );
+        assert_eq!(network.links().await.unwrap(), [app.link]);
+        // However the first ends.
+        drop(network);
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        network.close().await.unwrap();
+    });
+}
+
+#[test]
 fn machine_two_instances_live_side_by_side_and_apart() {
     on_a_host(|host| async move {
         let one = Network::open(config("t-", 83)).await.unwrap();
@@ -709,7 +728,7 @@ fn machine_without_ipv6_there_is_ipv4() {
         let app = container(&network, "a").await;
         let _web = host.internet.listen(&format!("{}:80", WEB[0]));
         assert!(app.namespace.reaches(address(WEB[0]), 80));
-        assert!(!network.hosts("a", app.addresses).contains("fd53"));
+        assert!(!network.hosts("a", app.addresses, &[]).contains("fd53"));
         network.close().await.unwrap();
         assert_eq!(remains(), before);
     });
@@ -839,4 +858,49 @@ fn the_defaults_are_what_the_documentation_says() {
     assert!(error.contains("10.0.0.0/8 is the range it lies in"), "{error}");
     let pool = Pool::new(config.ipv4_pool, config.ipv6_pool).unwrap();
     assert_eq!(pool.gateway().v6, "fd53:7461::1".parse::<Ipv6Addr>().unwrap());
+}
+
+#[test]
+fn machine_an_exposed_port_leads_the_host_to_one_container() {
+    on_a_host(|host| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        let db = container(&network, "db").await;
+        let _listener = db.namespace.listen("[::]:5432");
+        network.set_egress(&network.link_name("db"), Egress::Closed).await.unwrap();
+        let exposure = Exposure { port: 15_432, to: db.addresses, to_port: 5432 };
+        let reached = || {
+            [
+                host.namespace.reaches(address("127.0.0.1"), 15_432),
+                host.namespace.reaches(address(UPLINK[0]), 15_432),
+                host.internet.reaches(address(UPLINK[0]), 15_432),
+                host.internet.reaches(address(UPLINK[1]), 15_432),
+            ]
+        };
+        assert_eq!(reached(), [false; 4]);
+        network.set_exposures(&[exposure]).await.unwrap();
+        assert_eq!(reached(), [true; 4]);
+        let stranger = container(&network, "stranger").await;
+        assert!(!stranger.namespace.reaches(address(UPLINK[0]), 15_432));
+        assert!(!stranger.namespace.reaches(db.addresses.v4, 5432));
+        network.set_exposures(&[]).await.unwrap();
+        assert_eq!(reached(), [false; 4]);
+        network.close().await.unwrap();
+    });
+}
+
+#[test]
+fn machine_an_address_given_back_takes_no_link_along() {
+    on_a_host(|_| async move {
+        let network = Network::open(config("t-", 83)).await.unwrap();
+        let (web, db) = (container(&network, "web").await, container(&network, "db").await);
+        network.reserve(db.addresses).unwrap();
+        network.set_links(&[(web.addresses, db.addresses)]).await.unwrap();
+        network.detach(&network.link_name("db")).await.unwrap();
+        assert_eq!(network.state().links.len(), 1, "a reserved address keeps its links");
+        network.detach(&network.link_name("web")).await.unwrap();
+        assert_eq!(network.state().links, []);
+        network.set_links(&[(web.addresses, db.addresses)]).await.unwrap();
+        assert_eq!(network.state().links, [], "nobody has the address of `web`");
+        network.close().await.unwrap();
+    });
 }

@@ -13,6 +13,7 @@ use crate::domain::{
     AcmeFailure, AcmeProgress, AcmeSettings, App, AppId, CertificateFacts, CertificateSource,
     Hostname, Timestamp, renew_at,
 };
+use crate::plugin::Hook;
 use crate::proxy::Challenge;
 use crate::store::StoredCertificate;
 use crate::support::report;
@@ -302,6 +303,8 @@ impl Platform {
         if progress.failures == 0 {
             let message = format!("no certificate for {domain}: {why}");
             self.note(app.id, "certificate.failed", &message, &super::acme_actor());
+            let told = serde_json::json!({ "domain": domain, "reason": why });
+            self.notify(Hook::CertificateFailed, Some(&app.name), told);
         }
         progress.failed(why, kind, &domain, clock::now());
         if self.store.app_by_id(app.id)?.is_some() {
@@ -334,6 +337,8 @@ impl Platform {
         self.store.set_acme_progress(app.id, domain, &AcmeProgress::default())?;
         let message = format!("certificate for {domain} issued by {}", stored.facts.issuer);
         self.note(app.id, "certificate.issued", &message, &super::acme_actor());
+        let told = serde_json::json!({ "domain": domain, "issuer": stored.facts.issuer });
+        self.notify(Hook::CertificateIssued, Some(&app.name), told);
         Ok(stored.facts)
     }
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::changes::{self, Draft};
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
 use crate::domain::{Actor, App, AppId, AppName, BranchName, FrontSettings, Release, RunState};
+use crate::plugin::Hook;
 use crate::store::NewApp;
 use crate::support::report;
 
@@ -44,6 +47,8 @@ impl Platform {
         if let Err(error) = self.store.add_event(clock::now(), app, kind, message, actor) {
             tracing::error!(error = report(&error), kind, "cannot record an event");
         }
+        let data = json!({ "actor": actor.name, "kind": kind, "message": message });
+        self.notify(Hook::Event, app, data);
     }
 
     /// Creates an app without a release.
@@ -51,12 +56,16 @@ impl Platform {
     /// # Errors
     /// `Conflict` if the name is taken.
     pub async fn create_app(&self, actor: &Actor, name: &AppName) -> Result<App> {
+        let told = json!({ "actor": actor.name });
+        self.ask(Hook::PreCreate, Some(name), told.clone()).await?;
         let stack = &self.settings().default_stack;
         let app = self.store.create_app(&NewApp { name, stack, created_at: clock::now() })?;
         self.repositories.ensure(name)?;
         self.note(app.id, "app.created", &format!("app `{name}` created"), actor);
         self.publish_routes().await?;
         self.0.desk.wake();
+        self.notify(Hook::PostCreate, Some(name), told);
+        self.refresh_routes_later(Hook::PostCreate);
         Ok(app)
     }
 
@@ -150,6 +159,8 @@ impl Platform {
     /// `NotFound`; `Internal` leaves the app without instances but listed, to be tried again.
     pub async fn destroy_app(&self, actor: &Actor, name: &AppName) -> Result<()> {
         let app = self.find_app(name)?;
+        let told = json!({ "actor": actor.name });
+        self.ask(Hook::PreDelete, Some(name), told.clone()).await?;
         self.0.builds.cancel(app.id);
         let lane = self.0.lanes.lane(app.id);
         let _build = lane
@@ -159,6 +170,7 @@ impl Platform {
         let _guard = lane.deploy().await;
         self.store.set_run_state(app.id, RunState::Stopped)?;
         self.discard(&self.0.instances.of_app(app.id)).await;
+        self.0.cron.cancel_app(app.id);
         self.end_one_offs(app.id).await;
         self.0.instances.forget_app(app.id);
         self.repositories.remove(name)?;
@@ -174,6 +186,7 @@ impl Platform {
         self.store.remove_app(app.id)?;
         self.remove_access_log(name);
         self.note_named(Some(name), "app.destroyed", &format!("app `{name}` destroyed"), actor);
+        self.notify(Hook::PostDelete, Some(name), told);
         self.certificates_changed(app.id).await
     }
 
@@ -194,6 +207,9 @@ impl Platform {
         }
         self.rename_access_log(from, to);
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
+        let told = json!({ "actor": actor.name, "from": from, "to": to });
+        self.notify(Hook::PostAppRename, Some(to), told);
+        self.refresh_routes_later(Hook::PostAppRename);
         self.publish_routes().await?;
         self.find_app(to)
     }
@@ -221,6 +237,8 @@ impl Platform {
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Cloning `{from}` to `{}`", app.name));
             platform.copy_source(&from, &app).await?;
+            let told = json!({ "actor": actor.name, "from": from });
+            platform.notify(Hook::PostAppCloneSetup, Some(&app.name), told);
             if let (Some(_), false) = (source.current_release, skip_deploy) {
                 let release = platform.current_release(&source)?;
                 let guard = platform.0.lanes.lane(app.id).deploy().await;

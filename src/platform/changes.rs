@@ -1,5 +1,6 @@
 //! Changes of settings: each makes a release and deploys it, without dropping a request.
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::Deploy;
@@ -13,6 +14,7 @@ use crate::domain::{
     Actor, App, AppName, CheckSettings, ConfigVars, Millis, ProcessType, Release, ReleaseStatus,
     ReleaseVersion, Resources, RunState,
 };
+use crate::plugin::Hook;
 use crate::store::{NewRelease, Settings};
 
 /// A release to be.
@@ -39,7 +41,8 @@ impl Platform {
         (output, cancel): Session<'_>,
         guard: &DeployGuard,
     ) -> Result<ReleaseVersion> {
-        let Draft { release, settings, release_command } = draft;
+        let Draft { mut release, settings, release_command } = draft;
+        release.injected = self.ask_about_release(app, &release, output).await?;
         let release = self.store.add_release(NewRelease { release })?;
         output.step(&format!("Releasing {}", release.version));
         let deploy = Deploy {
@@ -57,7 +60,7 @@ impl Platform {
 
     /// Applies `edit` to the app's settings. A deployed app gets a release with them; they are kept
     /// only if it deploys. An app without a release just keeps them.
-    async fn change_settings(
+    pub(super) async fn change_settings(
         &self,
         name: AppName,
         change: Change,
@@ -134,6 +137,7 @@ impl Platform {
         let shown: Vec<_> =
             counts.iter().map(|(process_type, count)| format!("{process_type}={count}")).collect();
         let about = Change::new("app.scaled", format!("Scale {}", shown.join(" ")), actor);
+        let told = json!({ "actor": actor.name, "scale": shown.join(" ") });
         let name = name.clone();
         Ok(self.operate(Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Scaling {name} processes: {}", shown.join(" ")));
@@ -143,7 +147,10 @@ impl Platform {
                 })?;
                 Ok(())
             };
-            platform.change_settings(name, about, edit, (&output, &cancel)).await
+            let session = (output.as_ref(), &cancel);
+            let released = platform.change_settings(name.clone(), about, edit, session).await?;
+            platform.notify(Hook::PostScale, Some(&name), told);
+            Ok(released)
         }))
     }
 
@@ -207,6 +214,7 @@ impl Platform {
             };
             output.step(&format!("{verb} {name}"));
             platform.store.set_run_state(app.id, state)?;
+            platform.0.clock.wake();
             platform.0.instances.reset_histories(app.id);
             let failures = platform.converge(&platform.find_app(&name)?, &guard).await?;
             platform.note(app.id, kind, &format!("{verb} {name}"), &actor);
@@ -403,16 +411,16 @@ impl Platform {
 
 /// What a change of settings is, beside the change.
 #[derive(Debug)]
-struct Change {
-    kind: &'static str,
-    description: String,
-    actor: Actor,
-    release_command: bool,
-    no_restart: bool,
+pub(super) struct Change {
+    pub(super) kind: &'static str,
+    pub(super) description: String,
+    pub(super) actor: Actor,
+    pub(super) release_command: bool,
+    pub(super) no_restart: bool,
 }
 
 impl Change {
-    fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
+    pub(super) fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
         Self { kind, description, actor: actor.clone(), release_command: false, no_restart: false }
     }
 }
@@ -434,8 +442,11 @@ pub(super) fn draft(
         processes: base.map(|base| base.processes.clone()).unwrap_or_default(),
         checks: base.map(|base| base.checks.clone()).unwrap_or_default(),
         config: settings.config.clone(),
+        injected: ConfigVars::default(),
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
+        mounts: settings.mounts.clone(),
+        cron: base.map(|base| base.cron.clone()).unwrap_or_default(),
         description: description.to_owned(),
         actor: actor.clone(),
         created_at: clock::now(),

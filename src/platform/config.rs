@@ -32,6 +32,9 @@ pub struct Config {
     pub debian_mirror: Option<String>,
     /// Mirror of Debian's security updates; the recipe's own if none.
     pub debian_security_mirror: Option<String>,
+    /// Directories of the host's below which apps may have what is there as volumes, as
+    /// `["/srv/shared"]`. Only the operator decides what of the host an app sees. Default none.
+    pub storage_host_dirs: Vec<PathBuf>,
     /// The host name that `git remote add` lines show. Default `localhost`.
     pub public_host: String,
     /// Where everything is kept; the daemon's `--data-dir`.
@@ -65,6 +68,7 @@ impl Default for Config {
             log_bytes_per_app: 100 << 20,
             debian_mirror: None,
             debian_security_mirror: None,
+            storage_host_dirs: Vec::new(),
             public_host: "localhost".into(),
             data_dir: "/var/lib/staithe".into(),
             run_dir: "/run/staithe".into(),

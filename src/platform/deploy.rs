@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::timed;
@@ -12,6 +13,7 @@ use super::plan::{self, Observed, Wanted};
 use super::{Error, InstanceStatus, Kind, Platform, Result, launch};
 use crate::build::Output;
 use crate::domain::{Actor, App, CheckSettings, ProcessType, Release};
+use crate::plugin::Hook;
 use crate::store::Settings;
 use crate::support::report;
 
@@ -42,6 +44,9 @@ impl Platform {
             Ok(()) => {
                 let message = format!("{} deployed: {}", release.version, release.description);
                 self.note(app.id, "release.deployed", &message, &release.actor);
+                let mut told = self.told_of(deploy);
+                told["urls"] = json!(self.urls(app).unwrap_or_default());
+                self.notify(Hook::PostDeploy, Some(&app.name), told);
                 Ok(())
             }
             Err(error) => {
@@ -49,13 +54,31 @@ impl Platform {
                 self.store.fail_release(app.id, release.version, &why)?;
                 let message = format!("{} failed: {why}", release.version);
                 self.note(app.id, "release.failed", &message, &release.actor);
+                let mut told = self.told_of(deploy);
+                (told["stage"], told["reason"]) = (json!("deploy"), json!(why));
+                // What somebody stopped has not failed.
+                if !deploy.cancel.is_cancelled() {
+                    self.notify(Hook::DeployFailed, Some(&app.name), told);
+                }
                 Err(error)
             }
         }
     }
 
+    /// What plugins are told of a deploy.
+    fn told_of(&self, deploy: &Deploy<'_>) -> serde_json::Value {
+        let release = deploy.release;
+        json!({
+            "actor": release.actor.name,
+            "commit": release.commit,
+            "description": release.description,
+            "release": release.version.0,
+        })
+    }
+
     async fn start_and_switch(&self, deploy: &Deploy<'_>) -> Result<()> {
         let Deploy { app, release, checks, output, cancel, .. } = *deploy;
+        self.ask(Hook::PreDeploy, Some(&app.name), self.told_of(deploy)).await?.show(output);
         if deploy.release_command && release.processes.contains_key(&ProcessType::release()) {
             timed("release-command", self.run_release_command(deploy)).await?;
         }
@@ -84,6 +107,7 @@ impl Platform {
         let Deploy { app, release, output, .. } = *deploy;
         self.store.set_current_release(app, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
+        self.0.clock.wake();
         for instance in started {
             self.0.instances.set_status(&instance.container, InstanceStatus::Running);
         }

@@ -87,7 +87,10 @@ impl Platform {
         self.note(app.id, "app.domains", &format!("domains set to {shown}"), actor);
         self.publish_routes().await?;
         self.0.desk.wake();
-        self.domains(&app.name).await
+        let report = self.domains(&app.name).await?;
+        let told = serde_json::json!({ "actor": actor.name, "domains": report.domains });
+        self.notify(crate::plugin::Hook::PostDomainsUpdate, Some(&app.name), told);
+        Ok(report)
     }
 
     /// The default domain of another app must not be taken from it.

@@ -1,6 +1,7 @@
 //! What a verb can fail with, and which kind of failure that is.
 
 use crate::domain::{AppName, Invalid};
+use crate::support::report;
 use crate::wire::Kind;
 
 /// A refusal or failure of a verb.
@@ -88,6 +89,19 @@ impl From<crate::store::Error> for Error {
     }
 }
 
+impl From<crate::plugin::Error> for Error {
+    fn from(error: crate::plugin::Error) -> Self {
+        use crate::plugin::Error as Plugin;
+        match error {
+            Plugin::Manifest { .. } | Plugin::Archive { .. } => {
+                Self::new(Kind::Invalid, error.to_string())
+                    .hint("docs/PLUGINS.md says what a plugin must be like")
+            }
+            error => Self::internal("a plugin's files cannot be used", error),
+        }
+    }
+}
+
 impl From<crate::container::Error> for Error {
     fn from(error: crate::container::Error) -> Self {
         Self::internal("a container operation failed", error)
@@ -133,6 +147,23 @@ impl From<crate::git::Error> for Error {
 impl From<crate::certificate::Error> for Error {
     fn from(error: crate::certificate::Error) -> Self {
         Self::internal("a certificate cannot be kept or read", error)
+    }
+}
+
+impl From<crate::archive::Error> for Error {
+    fn from(error: crate::archive::Error) -> Self {
+        use crate::archive::Error as Archive;
+        let kind = match &error {
+            Archive::Settings(_) => Kind::Invalid,
+            Archive::Missing { .. } => Kind::NotFound,
+            Archive::Unreachable { .. } => Kind::Unavailable,
+            _ => Kind::Failed,
+        };
+        let made = Self::new(kind, report(&error));
+        match error.hint() {
+            Some(hint) => made.hint(hint),
+            None => made,
+        }
     }
 }
 

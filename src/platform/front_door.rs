@@ -110,6 +110,9 @@ impl FrontDoor {
             canonical_host: canonical_host.filter(|host| target.own && self.domains.contains(host)),
             allow: proxy.allow.clone().unwrap_or_default(),
             deny: proxy.deny.clone().unwrap_or_default(),
+            // Of plugins, by `RouteSettings::narrow`.
+            basic_auth: Vec::new(),
+            basic_auth_bypass: Vec::new(),
             trusted_proxies: proxy.trusted_proxies.clone().unwrap_or_default(),
             max_open_requests: proxy.max_open_requests,
             max_body: proxy.max_body,

@@ -56,11 +56,14 @@ impl Platform {
             let guard = platform.0.lanes.lane(app.id).deploy().await;
             let app = platform.find_app(&app.name)?;
             output.step(&format!("Rolling {} back to {}", app.name, target.version));
+            // Volumes hold what users gave since; going back in code never takes them away.
+            let current = platform.store.settings(app.id)?;
             let settings = crate::store::Settings {
                 config: target.config.clone(),
                 formation: target.formation.clone(),
                 resources: target.resources.clone(),
-                checks: platform.store.settings(app.id)?.checks,
+                checks: current.checks,
+                mounts: current.mounts,
             };
             let description = format!("Rollback to {}", target.version);
             let release = Release {
@@ -68,6 +71,7 @@ impl Platform {
                 actor,
                 created_at: super::clock::now(),
                 failure: None,
+                mounts: settings.mounts.clone(),
                 ..target
             };
             let draft = Draft { release, settings: &settings, release_command: false };

@@ -198,7 +198,7 @@ impl Platform {
         wanted: &super::plan::Wanted,
     ) -> Result<Instance> {
         let addresses = self.network.allocate()?;
-        let launch = self.instance_launch(app, release, wanted, addresses)?;
+        let launch = self.instance_launch(app, release, wanted, addresses).await?;
         let container = launch.spec.id.clone();
         let started = self.create_and_start(&launch.spec, addresses).await;
         if let Err(error) = started {
@@ -230,7 +230,7 @@ impl Platform {
         addresses: Addresses,
     ) -> Result<()> {
         let created = self.runtime.create(spec, Stdio::Log).await?;
-        self.attach_network(&created, addresses).await?;
+        self.attach_network(&created, addresses, Egress::Open).await?;
         self.runtime.start(&spec.id).await.map_err(|error| {
             Error::new(
                 super::Kind::Failed,
@@ -239,21 +239,22 @@ impl Platform {
         })
     }
 
-    /// Joins a created container to the network.
+    /// Joins a created container to the network; it may reach the services of its app by then.
     pub(super) async fn attach_network(
         &self,
         created: &crate::container::Created,
         addresses: Addresses,
+        egress: Egress,
     ) -> Result<()> {
         use std::os::fd::AsFd;
         let endpoint = Endpoint {
             link: self.network.link_name(&created.id),
             addresses,
-            egress: Egress::Open,
+            egress,
             bandwidth: Bandwidth::default(),
         };
         self.network.attach(created.netns.as_fd(), &endpoint).await?;
-        Ok(())
+        self.open_edges(&created.id).await
     }
 
     /// Puts an instance under watch: its end is noticed, noted and cleaned up.
@@ -335,6 +336,13 @@ impl Platform {
         let delay = self.0.instances.note_crash(app, name, up, how);
         let message = format!("{name} ended: {how}; starting it again in {} s", delay.as_secs());
         self.note(app, "instance.crashed", &message, &Actor::platform());
+        let told = serde_json::json!({
+            "instance": name.to_string(), "reason": how, "wait_s": delay.as_secs()
+        });
+        // An app that is just being destroyed has nobody to tell.
+        if let Ok(Some(found)) = self.store.app_by_id(app) {
+            self.notify(crate::plugin::Hook::InstanceCrashed, Some(&found.name), told);
+        }
         let platform = self.clone();
         tasks::spawn("restart", async move {
             tokio::time::sleep(delay).await;

@@ -28,19 +28,21 @@ pub(super) enum Purpose {
     Instance,
     OneOff,
     Build,
+    Service,
 }
 
 impl Purpose {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Instance => "instance",
             Self::OneOff => "one-off",
             Self::Build => "build",
+            Self::Service => "service",
         }
     }
 
     pub(super) fn from_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
-        let purposes = [Self::Instance, Self::OneOff, Self::Build];
+        let purposes = [Self::Instance, Self::OneOff, Self::Build, Self::Service];
         purposes
             .into_iter()
             .find(|purpose| labels.get("purpose").is_some_and(|label| label == purpose.label()))
@@ -70,7 +72,7 @@ pub(super) struct Frame<'a> {
 
 impl Platform {
     /// An instance of a release.
-    pub(super) fn instance_launch(
+    pub(super) async fn instance_launch(
         &self,
         app: &App,
         release: &Release,
@@ -85,7 +87,8 @@ impl Platform {
                 format!("{} has no `{process_type}`", release.version),
             )
         })?;
-        let mut launch = self.release_launch(app, release, Purpose::Instance, &name, addresses)?;
+        let mut launch =
+            self.release_launch(app, release, Purpose::Instance, &name, addresses).await?;
         let spec = &mut launch.spec;
         let facts = [
             ("name", name.clone()),
@@ -101,7 +104,7 @@ impl Platform {
     }
 
     /// The frame of any container of a release; its process is still to be set.
-    pub(super) fn release_launch(
+    pub(super) async fn release_launch(
         &self,
         app: &App,
         release: &Release,
@@ -123,8 +126,11 @@ impl Platform {
             resources: &release.resources,
             addresses,
         };
-        let spec = self.container_spec(&frame)?;
-        let port = app_port(&release.config, &self.store.front(app.id)?.ports);
+        let mut spec = self.container_spec(&frame)?;
+        for wanted in release.mounts.of_type(&process_type) {
+            spec.mounts.push(self.app_mount(wanted).await?);
+        }
+        let port = app_port(&release.config_in_force(), &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }
 
@@ -140,7 +146,8 @@ impl Platform {
         };
         let mut spec = ContainerSpec::new(&id, rootfs, self.id_map(frame.app.id), cgroup);
         spec.hostname = hostname(frame.app, frame.name);
-        spec.mounts = self.standard_mounts(&spec, frame.addresses)?;
+        let services = self.service_hosts(frame.app.id)?;
+        spec.mounts = self.standard_mounts(&spec, frame.addresses, &services)?;
         spec.labels = [
             ("purpose", frame.purpose.label().to_owned()),
             ("app", frame.app.id.to_string()),
@@ -158,7 +165,12 @@ impl Platform {
         IdMap { host_base: self.settings().id_base + app.0 * ID_RANGE, size: ID_RANGE }
     }
 
-    fn standard_mounts(&self, spec: &ContainerSpec, addresses: Addresses) -> Result<Vec<Mount>> {
+    pub(super) fn standard_mounts(
+        &self,
+        spec: &ContainerSpec,
+        addresses: Addresses,
+        others: &[(String, Addresses)],
+    ) -> Result<Vec<Mount>> {
         let directory = self.instance_run_dir(&spec.id);
         let failed = |error| Error::internal("cannot write a container's host files", error);
         std::fs::create_dir_all(&directory).map_err(failed)?;
@@ -169,7 +181,7 @@ impl Platform {
                 .map_err(failed)?;
             Ok(path)
         };
-        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses))?;
+        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses, others))?;
         let resolver = write("resolv.conf", &self.network.resolv_conf())?;
         let mut mounts =
             vec![read_only(hosts, "/etc/hosts"), read_only(resolver, "/etc/resolv.conf")];
@@ -196,7 +208,10 @@ impl Platform {
         env.extend(ca_environment());
         env.entry("HOME".into()).or_insert_with(|| "/app".into());
         env.extend(
-            release.config.iter().map(|(key, value)| (key.to_string(), value.expose().to_owned())),
+            release
+                .config_in_force()
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.expose().to_owned())),
         );
         env.insert("DYNO".into(), name.to_owned());
         env.extend(release.commit.iter().map(|commit| ("GIT_REV".to_owned(), commit.clone())));
@@ -204,7 +219,7 @@ impl Platform {
         Ok(env.into_iter().collect())
     }
 
-    fn log_spec(
+    pub(super) fn log_spec(
         &self,
         app: AppId,
         name: &str,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Draft};
@@ -21,6 +22,7 @@ use crate::domain::{
 };
 use crate::git::{CommitId, ExportOptions, Quarantine};
 use crate::image::{Image, ImageConfig, ImageSpec};
+use crate::plugin::Hook;
 use crate::store::NewBuild;
 use crate::support::report;
 
@@ -69,6 +71,17 @@ pub(super) struct Source {
     pub(super) quarantine: Option<Quarantine>,
     pub(super) actor: Actor,
     pub(super) build: Build,
+}
+
+impl Source {
+    /// What plugins are told of it.
+    fn told(&self) -> serde_json::Value {
+        json!({
+            "actor": self.actor.name,
+            "build": self.build.id.to_string(),
+            "commit": self.commit.to_string(),
+        })
+    }
 }
 
 /// A built image with what the source says about running it.
@@ -131,6 +144,13 @@ impl Platform {
         result
     }
 
+    /// Records that a build was refused before it began.
+    pub(super) fn refuse_build(&self, id: BuildId, error: Error) -> Result<ReleaseVersion> {
+        let why = report(&error);
+        self.store.finish_build(id, BuildStatus::Failed, Some(&why), None, clock::now())?;
+        Err(error)
+    }
+
     async fn queue_and_build(
         &self,
         source: &Source,
@@ -162,11 +182,33 @@ impl Platform {
         }?;
         self.store.start_build(source.build.id)?;
         let product = self.build_image(source, output, cancel).await;
+        self.tell_of_build(source, &product, cancel);
         // Beside the deploy: on a busy disk, removing takes longer than a small build.
         let clean_up = self.discard_tree(self.build_dir(source.build.id));
         let deploy = async { self.release_product(source, product?, output, cancel).await };
         let ((), released) = tokio::join!(timed("clean-up", clean_up), deploy);
         released
+    }
+
+    fn tell_of_build(
+        &self,
+        source: &Source,
+        product: &Result<Product>,
+        cancel: &CancellationToken,
+    ) {
+        let mut told = source.told();
+        let hook = match product {
+            Ok(product) => {
+                told["image"] = json!(product.image);
+                Hook::PostBuild
+            }
+            Err(_) if cancel.is_cancelled() => return,
+            Err(error) => {
+                (told["stage"], told["reason"]) = (json!("build"), json!(report(error)));
+                Hook::DeployFailed
+            }
+        };
+        self.notify(hook, Some(&source.app.name), told);
     }
 
     async fn release_product(
@@ -189,6 +231,7 @@ impl Platform {
             commit: Some(source.commit.to_string()),
             processes: product.processes,
             checks: product.checks,
+            cron: product.app_json.cron.clone(),
             ..changes::draft(&app, None, &settings, &source.actor, &description)
         };
         let draft = Draft { release, settings: &settings, release_command: true };
@@ -210,7 +253,12 @@ impl Platform {
         let base = self.id_map(source.app.id).host_base;
         std::os::unix::fs::chown(&upper, Some(base), Some(base)).map_err(failed)?;
         timed("source", self.export_source(source, &upper.join("app"), output, cancel)).await?;
-        let (job, build_image, run_image) = self.job(source, directory)?;
+        let answers = self.ask(Hook::PreBuild, Some(&source.app.name), source.told()).await?;
+        answers.show(output);
+        let (mut job, build_image, run_image) = self.job(source, directory)?;
+        for (key, value) in answers.env {
+            job.config_vars.set(key, value)?;
+        }
         let job = Arc::new(job);
         let mut prepared = timed("prepare", self.prepare(&job, output)).await?;
         let app_json = prepared.app_json.take().unwrap_or_default();
@@ -386,7 +434,7 @@ impl Platform {
         );
         let created = self.runtime.create(&spec, Stdio::Log).await?;
         let started = async {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await?;
             Ok(())
         };

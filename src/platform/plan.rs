@@ -90,10 +90,17 @@ pub(super) fn fingerprint(app: &App, release: &Release, process_type: &ProcessTy
         &release.image,
         process_type,
         release.processes.get(process_type),
-        &release.config,
+        // The same as before for releases that no plugin added anything to.
+        &release.config_in_force(),
         &release.commit,
     );
-    let bytes = serde_json::to_vec(&parts).expect("plain data with string keys serializes");
+    let mut bytes = serde_json::to_vec(&parts).expect("plain data with string keys serializes");
+    // Apps without volumes keep the fingerprint that they had before there were any, so that an
+    // upgrade of Staithe restarts none of them.
+    let mounts: Vec<_> = release.mounts.of_type(process_type).collect();
+    if !mounts.is_empty() {
+        bytes.extend(serde_json::to_vec(&mounts).expect("plain data serializes"));
+    }
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@ use super::pipeline::Source;
 use super::{Error, Journal, Kind, Operation, Platform, PushOutcome, PushRequest, Result, clock};
 use crate::domain::{Actor, App, ReleaseVersion};
 use crate::git::{DeployRef, PushPlan, Quarantine, RefUpdate, plan_push};
+use crate::plugin::Hook;
 use crate::support::report;
 
 impl Platform {
@@ -96,7 +97,21 @@ impl Platform {
                 deploy.branch,
                 deploy.commit.short()
             ));
-            match platform.build_and_deploy(source, kept, &output, &cancel).await {
+            let told = serde_json::json!({
+                "actor": source.actor.name,
+                "branch": deploy.branch,
+                "commit": deploy.commit.to_string(),
+            });
+            let pushed = async {
+                let answers = platform.ask(Hook::PreReceiveApp, Some(&app.name), told).await;
+                // A refused push has a build that never began.
+                match answers {
+                    Ok(answers) => answers.show(&output),
+                    Err(error) => return platform.refuse_build(source.build.id, error),
+                }
+                platform.build_and_deploy(source, kept, &output, &cancel).await
+            };
+            match pushed.await {
                 Ok(release) => platform.deployed(&id, &app, &deploy, release, &output),
                 Err(error) => platform.push_failed(&id, &app, &error, &output),
             }

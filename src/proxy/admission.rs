@@ -9,9 +9,11 @@
 //! 3. Do the route's lists let the client in? 403.
 //! 4. Is the route in maintenance? 503.
 //! 5. Should it have gone to HTTPS, or to the canonical host? One redirect to the final URL.
-//! 6. Are head and body short enough? 431, 413.
-//! 7. Is there an instance? 503 with the app's state.
-//! 8. Is there a place among the open requests? 503.
+//! 6. Who is it, where the route asks for a password? 401. After 5, so that nobody is asked in clear
+//!    where there is a better way, and once, on the host where the browser will remember it.
+//! 7. Are head and body short enough? 431, 413.
+//! 8. Is there an instance? 503 with the app's state.
+//! 9. Is there a place among the open requests? 503.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::domain::Scheme;
 
 use super::ListenerName;
 use super::core::Core;
+use super::gate::Entry;
 use super::http::host::FoldedHost;
 use super::http::request::{Claims, Forwarding, Method, Refusal};
 use super::page::Page;
@@ -54,6 +57,8 @@ pub(super) struct Asked<'a> {
     /// Bytes of its head.
     pub(super) head_length: usize,
     pub(super) content_length: Option<u64>,
+    /// Its `Authorization`, if there is one and one only.
+    pub(super) authorization: Option<&'a [u8]>,
     /// Its `X-Forwarded-*`.
     pub(super) claims: &'a Claims<'a>,
 }
@@ -89,6 +94,8 @@ pub(super) struct Admitted {
     pub(super) target: Arc<Target>,
     /// Path and query for the instance, where they are not the client's.
     pub(super) rewritten: Option<Rewritten>,
+    /// Whether its `Authorization` was for us.
+    authorized: bool,
     /// Its place among the target's open requests.
     _permit: Option<Permit>,
     core: usize,
@@ -133,6 +140,7 @@ impl Admission {
             trusted: self.peer_trusted.then_some(asked.claims),
             prefix: rewritten.and_then(|rewritten| rewritten.prefix.as_deref()),
             target: rewritten.map(|rewritten| rewritten.target.as_str()),
+            authorized: matches!(&self.decision, Decision::Forward(admitted) if admitted.authorized),
             request_id: "",
             start_ms: 0,
         }
@@ -194,7 +202,7 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
     };
     let https_port = core.shared.https_port;
     let decision = match decide(&router, bound, arrival, asked, &visitor, https_port) {
-        Ok(permit) => {
+        Ok((entry, permit)) => {
             target.counters.opened(core.index);
             Decision::Forward(Admitted {
                 target: Arc::clone(target),
@@ -203,6 +211,7 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
                     target: path.target,
                     prefix: path.prefix,
                 }),
+                authorized: entry == Entry::User,
                 _permit: permit,
                 core: core.index,
             })
@@ -213,7 +222,7 @@ pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Ad
     Admission { client, peer_trusted, scheme: visitor.scheme, decision }
 }
 
-/// Questions 3 to 8, to the route that has the request.
+/// Questions 3 to 9, to the route that has the request.
 ///
 /// # Errors
 /// The answer that ends it.
@@ -224,7 +233,7 @@ fn decide(
     asked: &Asked<'_>,
     visitor: &Visitor<'_>,
     https_port: Option<u16>,
-) -> Result<Option<Permit>, Answer> {
+) -> Result<(Entry, Option<Permit>), Answer> {
     let target = &*bound.target;
     let settings = &target.settings;
     if !settings.admits(visitor.client) {
@@ -239,6 +248,13 @@ fn decide(
     if let Some(redirect) = redirect(router, target, asked, visitor, https_port) {
         return Err(redirect);
     }
+    let entry = match &settings.gate {
+        Some(gate) => gate.judge(asked.authorization, visitor.client),
+        None => Entry::Exempt,
+    };
+    if entry == Entry::Refused {
+        return Err(Answer::Page(Page::Unauthorized));
+    }
     if asked.head_length > settings.max_head {
         return Err(Answer::Page(Page::Refused(Refusal::TooLarge)));
     }
@@ -249,7 +265,8 @@ fn decide(
     if let Some(page) = target.page() {
         return Err(Answer::Page(page));
     }
-    target.take_place().map_err(|_| Answer::Page(Page::Busy))
+    let permit = target.take_place().map_err(|_| Answer::Page(Page::Busy))?;
+    Ok((entry, permit))
 }
 
 /// The answer to a certificate authority.

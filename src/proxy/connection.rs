@@ -385,6 +385,7 @@ pub(super) fn admit(
         target: parsed.target(),
         head_length: head.len(),
         content_length: parsed.content_length(),
+        authorization: parsed.authorization(),
         claims: parsed.claims(),
     };
     let admission = match client.may_ask_for(asked.host.as_str(), &core.shared.tls) {

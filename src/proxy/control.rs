@@ -165,6 +165,11 @@ impl ProxyHandle {
         !self.requests.is_closed()
     }
 
+    /// Whether `other` is the same connection to the same process.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.requests.same_channel(&other.requests)
+    }
+
     async fn ask(&self, command: Command, after: Duration) -> Result<Answer, Error> {
         let (answer_tx, answer) = oneshot::channel();
         let ask = async {

@@ -228,27 +228,43 @@ impl Drop for Registration {
     }
 }
 
+/// What a core waits for before it accepts: that everything else is there too.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// Told that nothing can fail here any more; dropped if something has.
+    pub(super) ready: oneshot::Sender<()>,
+    /// Dropped if the process gives up.
+    pub(super) open: oneshot::Receiver<()>,
+}
+
 /// Runs a core on the calling thread until it is told to stop.
 ///
 /// # Errors
-/// If its runtime cannot be made.
+/// If its runtime cannot be made, or a listener not be watched; before anything is accepted.
 pub(super) fn run(
     core: Core,
     listeners: Vec<(Listener, std::net::TcpListener)>,
     commands: mpsc::Receiver<CoreCommand>,
+    gate: Gate,
 ) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(Rc::new(core), listeners, commands))
+    runtime.block_on(serve(Rc::new(core), listeners, commands, gate))
 }
 
 async fn serve(
     core: Rc<Core>,
     listeners: Vec<(Listener, std::net::TcpListener)>,
     mut commands: mpsc::Receiver<CoreCommand>,
+    Gate { ready, open }: Gate,
 ) -> io::Result<()> {
+    let watch = |(listener, socket)| Ok((listener, TcpListener::from_std(socket)?));
+    let listeners = listeners.into_iter().map(watch).collect::<io::Result<Vec<_>>>()?;
+    if ready.send(()).is_err() || open.await.is_err() {
+        // Whoever started us has given up.
+        return Ok(());
+    }
     for (listener, socket) in listeners {
-        let socket = TcpListener::from_std(socket)?;
         tokio::task::spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
     }
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {

@@ -1,5 +1,6 @@
 //! The processes of one proxy: the one that takes new clients, and those that it succeeded.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
+use crate::domain::Millis;
 use crate::support::{report, tasks};
 
 use super::control::ProxyHandle;
+use super::handover::Predecessor;
 use super::protocol::Generation;
 use super::{Drained, Error, RouteTable, Status, places};
 
@@ -69,19 +72,29 @@ fn is_process(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
+/// What processes that retire are given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// For what is open.
+    pub(super) drain: Millis,
+    /// For the same, where a process must end before its time.
+    pub(super) grace: Duration,
+}
+
 /// The retiring processes. They get every table: an instance that goes away under a request is a
 /// request lost.
 #[derive(Debug, Default)]
 pub(super) struct Retiring(Mutex<Vec<ProxyHandle>>);
 
 impl Retiring {
-    /// Watches `handle` until it ends, and clears up after it. `child` is reaped, if it is ours.
+    /// Watches `handle` until it ends, and clears up after it. Tells it to retire, if nobody has.
+    /// `child` is reaped, if it is ours.
     pub(super) fn add(
         self: &Arc<Self>,
         run_dir: &Path,
         handle: ProxyHandle,
         child: Option<Child>,
-        grace: Duration,
+        terms: Terms,
     ) {
         let oldest = {
             let mut all = self.lock();
@@ -90,10 +103,11 @@ impl Retiring {
         };
         if let Some(oldest) = oldest {
             tracing::warn!(pid = oldest.pid(), "end the oldest of many that retire");
-            tasks::spawn("proxy/end-generation", async move { end(&oldest, grace).await });
+            tasks::spawn("proxy/end-generation", async move { end(&oldest, terms.grace).await });
         }
         let (retiring, run_dir) = (Arc::clone(self), run_dir.to_owned());
         tasks::spawn("proxy/generation", async move {
+            see_retire(&run_dir, &handle, terms).await;
             handle.closed().await;
             tracing::info!(pid = handle.pid(), "a proxy that was replaced has ended");
             places::remove_sockets(&run_dir, handle.pid());
@@ -126,23 +140,6 @@ impl Retiring {
         futures_util::future::join_all(self.all().into_iter().map(set)).await;
     }
 
-    /// What is open in all of them, at the deadline at the latest.
-    pub(super) async fn drain(
-        &self,
-        upstreams: &[std::net::SocketAddr],
-        deadline: Duration,
-    ) -> Result<Vec<Drained>, Error> {
-        let all = self.all();
-        let drains = all.iter().map(|handle| async {
-            match handle.drain(upstreams, deadline).await {
-                // What has ended has nothing open.
-                Err(Error::Gone) => Ok(Drained::default()),
-                result => result,
-            }
-        });
-        futures_util::future::try_join_all(drains).await
-    }
-
     /// Adds what they count to `status`, the serving process's.
     pub(super) async fn add_to(&self, status: &mut Status) {
         for handle in self.all() {
@@ -164,6 +161,51 @@ impl Retiring {
 async fn end(handle: &ProxyHandle, grace: Duration) {
     if let Err(error) = handle.stop(grace).await {
         tracing::error!(pid = handle.pid(), error = report(&error), "end a proxy");
+    }
+}
+
+/// Sees to it that `handle` accepts nobody any more. Its successor should have told it; where that
+/// failed it would take clients from the same queues for good, and never end.
+async fn see_retire(run_dir: &Path, handle: &ProxyHandle, terms: Terms) {
+    let pid = handle.pid();
+    if !is_serving(run_dir, pid).await {
+        return;
+    }
+    tracing::warn!(pid, "tell a proxy that was replaced to retire");
+    let directory = run_dir.to_owned();
+    let told = tokio::task::spawn_blocking(move || {
+        let predecessor = Predecessor::connect(&directory, pid)?;
+        // Open until it has let go of them; whoever serves holds its own.
+        let _sockets = predecessor.sockets()?;
+        predecessor.take_over(terms.drain)
+    });
+    let error = match told.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => report(&error),
+        Err(error) => error.to_string(),
+    };
+    // Its successor may have had the last word meanwhile.
+    if is_serving(run_dir, pid).await {
+        tracing::error!(pid, error, "end a proxy that cannot be told to retire");
+        end(handle, terms.grace).await;
+    }
+}
+
+async fn is_serving(run_dir: &Path, pid: u32) -> bool {
+    // What does not answer has ended, or is seen to by whoever waits for its end.
+    ProxyHandle::connect_to(run_dir, pid).await.is_ok_and(|now| !now.hello().retiring)
+}
+
+/// Waits until `handle` has no request open to `upstreams`, or for `end`.
+pub(super) async fn drain(
+    handle: ProxyHandle,
+    upstreams: &[SocketAddr],
+    end: Instant,
+) -> Result<Drained, Error> {
+    match handle.drain(upstreams, end.saturating_duration_since(Instant::now())).await {
+        // What has ended has nothing open.
+        Err(Error::Gone) => Ok(Drained::default()),
+        result => result,
     }
 }
 

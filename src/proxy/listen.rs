@@ -103,7 +103,7 @@ pub(super) fn bind(
         let only_v6 = OnlyV6::of(asked, listeners);
         let known = received.iter().position(|received| received.asked == asked);
         let result = match known {
-            Some(index) => extend(received.swap_remove(index).sockets, only_v6, cores),
+            Some(index) => extend(received.remove(index).sockets, only_v6, cores),
             None => bind_address(asked, only_v6, cores),
         };
         match result.map_err(|source| Error::Listen { address: asked, source }) {

@@ -33,6 +33,7 @@ mod attempts;
 mod buffer;
 mod client;
 mod clock;
+mod gate;
 mod health;
 mod metrics;
 pub mod openmetrics;

@@ -18,6 +18,8 @@ pub(super) enum Page {
     Misdirected,
     /// The app's owner does not want this client.
     Forbidden,
+    /// The app's owner wants to know who it is.
+    Unauthorized,
     /// The app is in maintenance.
     Maintenance,
     /// The app was stopped.
@@ -49,7 +51,7 @@ pub(super) enum Page {
 }
 
 /// The codes of all pages, and of clients that left: what errors are counted by.
-pub(super) const CODES: [&str; 22] = [
+pub(super) const CODES: [&str; 23] = [
     "app-bad-response",
     "app-busy",
     "app-closed-connection",
@@ -71,6 +73,7 @@ pub(super) const CODES: [&str; 22] = [
     "plain-http",
     "request-timeout",
     "transfer-coding",
+    "unauthorized",
     "unknown-host",
 ];
 
@@ -132,6 +135,8 @@ pub(super) struct Rendered {
     fault: Option<Fault>,
     retry_after_s: Option<u32>,
     location: Option<String>,
+    /// The value of `WWW-Authenticate`.
+    challenge: Option<String>,
     hsts: Option<Box<str>>,
     /// The text is the app's own, scripts and pictures and all.
     is_custom: bool,
@@ -148,6 +153,7 @@ impl Rendered {
             fault: None,
             retry_after_s: None,
             location: None,
+            challenge: None,
             hsts: None,
             is_custom: false,
         }
@@ -171,6 +177,9 @@ impl Rendered {
         }
         if let Some(location) = &self.location {
             each("Location", location);
+        }
+        if let Some(challenge) = &self.challenge {
+            each("WWW-Authenticate", challenge);
         }
         if let Some(hsts) = &self.hsts {
             each("Strict-Transport-Security", hsts);
@@ -224,6 +233,9 @@ impl Page {
             code: Some(content.code),
             fault: Some(content.fault),
             retry_after_s: content.retry_after_s,
+            // RFC 7617 §2; names of apps need no escape in a quoted string.
+            challenge: (*self == Self::Unauthorized)
+                .then(|| format!("Basic realm=\"{app}\", charset=\"UTF-8\"")),
             is_custom: own.is_some(),
             ..Rendered::new(content.status, content_type, body)
         }
@@ -254,6 +266,7 @@ impl Page {
             | Self::Misdirected
             | Self::PlainHttp
             | Self::Forbidden
+            | Self::Unauthorized
             | Self::RequestTimeout
             | Self::BadBody
             | Self::BodyTooLarge => self.client_content(),
@@ -360,6 +373,11 @@ impl Page {
                 "Your address is not one that this site serves.",
                 "Whoever runs it decides about that.",
             ),
+            Self::Unauthorized => client_page(
+                (401, "unauthorized", "Who are you?"),
+                "This site asks for a name and a password, and none that it knows was given.",
+                "Whoever runs it gives them out.",
+            ),
             Self::RequestTimeout => client_page(
                 (408, "request-timeout", "The request took too long"),
                 "It did not arrive whole in time.",
@@ -435,6 +453,7 @@ fn reason(status: u16) -> &'static str {
         301 => "Moved Permanently",
         308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
@@ -556,6 +575,7 @@ mod tests {
             Page::Misdirected,
             Page::PlainHttp,
             Page::Forbidden,
+            Page::Unauthorized,
             Page::Maintenance,
             Page::Stopped,
             Page::Crashed,

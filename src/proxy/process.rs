@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::domain::Millis;
@@ -18,7 +18,7 @@ use crate::sys;
 
 use super::access_log::{AccessLog, LogWriter};
 use super::confine;
-use super::core::{Core, CoreCommand, Shared};
+use super::core::{Core, CoreCommand, Gate, Shared};
 use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
 use super::page_files::PageFiles;
@@ -135,6 +135,10 @@ struct Neighbors {
 }
 
 /// Runs threads until the end.
+///
+/// Everything that can fail comes before the first client is accepted, and that before the
+/// predecessor is told: an attempt that fails must not take clients with it, or leave them with
+/// nobody who accepts.
 fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<(), Error> {
     let config = &shared.config;
     let Neighbors { doors, predecessor, drain, fingerprint } = neighbors;
@@ -143,22 +147,34 @@ fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<
     let listening = listening(&bound);
     let offer = Offer::new(doors.handover, doors.owner, &bound)
         .map_err(|source| Error::Start { what: "the hand-over", source })?;
-    let running = start_cores(shared, bound, log.as_ref())?;
-    let routes = shared.routes.load().version;
-    tracing::info!(?listening, cores = shared.cores, routes, "proxy ready");
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.take_over(drain)
-    {
-        // It goes on beside us, from the same queues, until the control plane ends it.
-        tracing::error!(error = report(&error), "tell the predecessor");
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| Error::Start { what: "the control runtime", source })?;
+    let mut running = start_cores(shared, bound, log.as_ref())?;
     offer_sockets(shared, offer, running.commands.clone())?;
     let identity = Identity { owner: doors.owner, fingerprint, listening };
     let routes_file = RoutesFile::in_directory(Path::new("."));
     let (stop_tx, stop) = mpsc::channel(1);
     let seam =
         Seam::new(Arc::clone(shared), running.commands.clone(), routes_file, identity, stop_tx);
-    let result = control(shared, running, stop, || seam.serve(doors.seam));
+    let result = runtime.block_on(async {
+        let signals =
+            Signals::new().map_err(|source| Error::Start { what: "the signal handler", source })?;
+        let door = tokio::net::UnixListener::from_std(doors.seam)
+            .map_err(|source| Error::Start { what: "the control socket", source })?;
+        running.accept();
+        let routes = shared.routes.load().version;
+        tracing::info!(listening = ?seam.listening(), cores = shared.cores, routes, "proxy ready");
+        if let Some(predecessor) = predecessor
+            && let Err(error) = predecessor.take_over(drain)
+        {
+            // It goes on beside us, from the same queues, until the control plane makes it retire.
+            tracing::error!(error = report(&error), "tell the predecessor");
+        }
+        let seam = seam.serve(door);
+        let result = control(shared, running, stop, signals).await;
+        seam.abort();
+        result
+    });
     if let (Some(LogWriter { sender, thread }), Ok(CoresEnded::All)) = (log, &result) {
         drop(sender);
         // The last lines; a panic in it was reported already.
@@ -263,10 +279,22 @@ fn confine(directories: &Directories) -> io::Result<()> {
 /// The cores while they run.
 struct Running {
     commands: Vec<mpsc::Sender<CoreCommand>>,
+    /// What they wait for before they accept.
+    gates: Vec<oneshot::Sender<()>>,
     /// A message whenever a core ends.
     ended: mpsc::Receiver<()>,
 }
 
+impl Running {
+    fn accept(&mut self) {
+        for gate in self.gates.drain(..) {
+            // A core that has ended has told so.
+            let _ = gate.send(());
+        }
+    }
+}
+
+/// Starts the cores; returns when all of them could accept.
 fn start_cores(
     shared: &Arc<Shared>,
     bound: Vec<Bound>,
@@ -282,17 +310,20 @@ fn start_cores(
             by_core[index % shared.cores].push((bound.listener, socket));
         }
     }
-    let mut commands = Vec::with_capacity(shared.cores);
+    let (mut commands, mut gates, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     for (index, listeners) in by_core.into_iter().enumerate() {
         let sender = log.map(|log| log.sender.clone());
         let dropped = Arc::clone(&shared.log_dropped);
         let (shared, ended) = (Arc::clone(shared), ended_tx.clone());
         let (command_tx, command_rx) = mpsc::channel(CORE_QUEUE);
+        let (ready_tx, ready_rx) = oneshot::channel();
+        let (gate_tx, gate_rx) = oneshot::channel();
+        let gate = Gate { ready: ready_tx, open: gate_rx };
         let run = move || {
             // Told however the thread ends, a panic included.
             let _ended = EndOfCore(ended);
             let core = Core::new(index, shared, AccessLog::new(sender, dropped));
-            if let Err(error) = super::core::run(core, listeners, command_rx) {
+            if let Err(error) = super::core::run(core, listeners, command_rx, gate) {
                 tracing::error!(%error, core = index, "run a core");
             }
         };
@@ -301,8 +332,14 @@ fn start_cores(
             .spawn(run)
             .map_err(|source| Error::Start { what: "a core", source })?;
         commands.push(command_tx);
+        gates.push(gate_tx);
+        ready.push(ready_rx);
     }
-    Ok(Running { commands, ended })
+    for core in ready {
+        // Why not is in its last words, in the log.
+        core.blocking_recv().map_err(|_| Error::CoreEnded)?;
+    }
+    Ok(Running { commands, gates, ended })
 }
 
 struct EndOfCore(mpsc::Sender<()>);
@@ -314,41 +351,30 @@ impl Drop for EndOfCore {
     }
 }
 
-fn control(
-    shared: &Arc<Shared>,
+async fn control(
+    shared: &Shared,
     running: Running,
     mut stop: mpsc::Receiver<Duration>,
-    serve_seam: impl FnOnce() -> io::Result<tokio::task::JoinHandle<()>>,
+    mut signals: Signals,
 ) -> Result<CoresEnded, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| Error::Start { what: "the control runtime", source })?;
-    let shared = Arc::clone(shared);
-    runtime.block_on(async move {
-        let Running { commands, mut ended } = running;
-        let mut signals =
-            Signals::new().map_err(|source| Error::Start { what: "the signal handler", source })?;
-        let seam =
-            serve_seam().map_err(|source| Error::Start { what: "the control socket", source })?;
-        let mut left = commands.len();
-        let grace = loop {
-            tokio::select! {
-                // Cancel-safe, all of them: each only waits.
-                () = signals.next() => break shared.config.shutdown_timeout_ms.into(),
-                Some(grace) = stop.recv() => break grace,
-                _ = ended.recv() => left -= 1,
-            }
-            if !shared.retiring.load(Ordering::Relaxed) {
-                return Err(Error::CoreEnded);
-            }
-            if left == 0 {
-                tracing::info!("everything that was open has ended");
-                return Ok(CoresEnded::All);
-            }
-        };
-        let cores_ended = end_cores(&commands, &mut ended, left, grace, &mut signals).await;
-        seam.abort();
-        Ok(cores_ended)
-    })
+    let Running { commands, mut ended, .. } = running;
+    let mut left = commands.len();
+    let grace = loop {
+        tokio::select! {
+            // Cancel-safe, all of them: each only waits.
+            () = signals.next() => break shared.config.shutdown_timeout_ms.into(),
+            Some(grace) = stop.recv() => break grace,
+            _ = ended.recv() => left -= 1,
+        }
+        if !shared.retiring.load(Ordering::Relaxed) {
+            return Err(Error::CoreEnded);
+        }
+        if left == 0 {
+            tracing::info!("everything that was open has ended");
+            return Ok(CoresEnded::All);
+        }
+    };
+    Ok(end_cores(&commands, &mut ended, left, grace, &mut signals).await)
 }
 
 async fn end_cores(

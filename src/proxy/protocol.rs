@@ -94,6 +94,15 @@ pub struct Drained {
     pub open: BTreeMap<SocketAddr, u64>,
 }
 
+impl Drained {
+    /// Adds what is open in another process.
+    pub(super) fn add(&mut self, other: Self) {
+        for (address, open) in other.open {
+            *self.open.entry(address).or_default() += open;
+        }
+    }
+}
+
 /// Counters since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::domain::{AccessLogFormat, PageOccasion};
 use crate::domain::{
-    AppName, Bytes, CertificateId, Hostname, IpRange, Millis, PathPrefix, ProcessType,
-    ReleaseVersion, Scheme, UpstreamProtocol,
+    AppName, Bytes, CertificateId, Credential, Hostname, IpRange, Millis, PathPrefix, ProcessType,
+    ReleaseVersion, RouteChange, Scheme, UpstreamProtocol,
 };
 
 /// Every route of the machine. Replaced as a whole; a higher version wins.
@@ -96,6 +96,14 @@ pub struct RouteSettings {
     pub allow: Vec<IpRange>,
     /// Clients that are not, whatever `allow` says.
     pub deny: Vec<IpRange>,
+    /// Who has to give a name and a password (RFC 7617); empty: nobody is asked. Not written where
+    /// empty: a proxy of an earlier version knows no such field, and refuses a table in which it
+    /// would have to ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub basic_auth: Vec<Credential>,
+    /// Clients that come in without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub basic_auth_bypass: Vec<IpRange>,
     /// Proxies before us, whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpRange>,
     /// Requests open at once, over all instances; more are answered 503 with `Retry-After`.
@@ -205,5 +213,136 @@ impl Route {
             settings: RouteSettings::default(),
             state,
         }
+    }
+}
+
+impl RouteSettings {
+    /// Puts a plugin's wish in force. Lists and limits that are set already hold as well: whatever
+    /// plugins say, and in whatever order, a client that `self` keeps out stays out.
+    pub fn narrow(&mut self, change: &RouteChange) {
+        if !change.basic_auth.is_empty() {
+            self.bypass_of_both(&change.basic_auth_bypass);
+            self.basic_auth.extend(change.basic_auth.iter().cloned());
+        }
+        if !change.allow_ips.is_empty() {
+            self.allow_of_both(&change.allow_ips);
+        }
+        self.deny.extend(&change.deny_ips);
+        self.maintenance |= change.maintenance;
+        if let Some(limit) = change.max_open_requests {
+            let before = self.max_open_requests.unwrap_or(u32::MAX);
+            self.max_open_requests = Some(before.min(limit.get()));
+        }
+    }
+
+    /// Of two plugins that ask for passwords, one must not open the other's door by an address.
+    fn bypass_of_both(&mut self, bypass: &[IpRange]) {
+        self.basic_auth_bypass = match self.basic_auth.is_empty() {
+            true => bypass.to_vec(),
+            false => intersection(&self.basic_auth_bypass, bypass),
+        };
+    }
+
+    fn allow_of_both(&mut self, allow: &[IpRange]) {
+        if self.allow.is_empty() {
+            self.allow = allow.to_vec();
+            return;
+        }
+        let both = intersection(&self.allow, allow);
+        if both.is_empty() {
+            // An empty list would let everybody in.
+            self.deny.extend([IpRange::ALL_V4, IpRange::ALL_V6]);
+        } else {
+            self.allow = both;
+        }
+    }
+}
+
+fn intersection(one: &[IpRange], other: &[IpRange]) -> Vec<IpRange> {
+    let pairs = one.iter().flat_map(|one| other.iter().map(move |other| (one, other)));
+    let mut both: Vec<IpRange> = pairs.filter_map(|(one, other)| one.intersection(other)).collect();
+    both.dedup();
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(json: &str) -> RouteChange {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn ranges(list: &[IpRange]) -> Vec<String> {
+        list.iter().map(ToString::to_string).collect()
+    }
+
+    fn narrowed(settings: &RouteSettings, json: &str) -> RouteSettings {
+        let mut settings = settings.clone();
+        settings.narrow(&change(json));
+        settings
+    }
+
+    fn user(name: &str) -> String {
+        format!(r#"{{"user":"{name}","salt":"{}","sha256":"{}"}}"#, "00".repeat(8), "00".repeat(32))
+    }
+
+    #[test]
+    fn a_change_of_nothing_changes_nothing() {
+        let settings = RouteSettings { max_open_requests: Some(3), ..RouteSettings::default() };
+        assert_eq!(narrowed(&settings, "{}"), settings);
+        // Without passwords there is nothing to pass by.
+        assert_eq!(narrowed(&settings, r#"{"basic_auth_bypass":["::1"]}"#), settings);
+    }
+
+    #[test]
+    fn lists_of_addresses_hold_together() {
+        let open = RouteSettings::default();
+        let office = narrowed(&open, r#"{"allow_ips":["10.0.0.0/8","192.0.2.1"]}"#);
+        assert_eq!(ranges(&office.allow), ["10.0.0.0/8", "192.0.2.1"]);
+        let both = narrowed(&office, r#"{"allow_ips":["10.1.0.0/16","192.0.0.0/8","::1"]}"#);
+        assert_eq!(ranges(&both.allow), ["10.1.0.0/16", "192.0.2.1"]);
+        assert_eq!(both.deny, []);
+        let nobody = narrowed(&office, r#"{"allow_ips":["::1"],"deny_ips":["10.0.0.1"]}"#);
+        assert_eq!(ranges(&nobody.allow), ["10.0.0.0/8", "192.0.2.1"]);
+        assert_eq!(ranges(&nobody.deny), ["0.0.0.0/0", "::/0", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn limits_only_get_lower_and_maintenance_only_on() {
+        let open = RouteSettings::default();
+        let limited = narrowed(&open, r#"{"max_open_requests":5}"#);
+        assert_eq!(limited.max_open_requests, Some(5));
+        assert_eq!(narrowed(&limited, r#"{"max_open_requests":9}"#).max_open_requests, Some(5));
+        assert_eq!(narrowed(&limited, r#"{"max_open_requests":2}"#).max_open_requests, Some(2));
+        let closed = narrowed(&open, r#"{"maintenance":true}"#);
+        assert!(closed.maintenance);
+        assert!(narrowed(&closed, r#"{"maintenance":false}"#).maintenance);
+    }
+
+    #[test]
+    fn nobody_passes_by_the_passwords_of_another_plugin() {
+        let change = |name: &str, bypass: &str| {
+            format!(r#"{{"basic_auth":[{}],"basic_auth_bypass":[{bypass}]}}"#, user(name))
+        };
+        let open = RouteSettings::default();
+        let first = narrowed(&open, &change("ada", r#""10.0.0.0/8""#));
+        assert_eq!(ranges(&first.basic_auth_bypass), ["10.0.0.0/8"]);
+        let both = narrowed(&first, &change("bob", r#""10.1.0.0/16","::1""#));
+        assert_eq!(ranges(&both.basic_auth_bypass), ["10.1.0.0/16"]);
+        let users: Vec<_> = both.basic_auth.iter().map(Credential::user).collect();
+        assert_eq!(users, ["ada", "bob"]);
+        let neither = narrowed(&first, &change("bob", ""));
+        assert_eq!(neither.basic_auth_bypass, []);
+    }
+
+    #[test]
+    fn a_table_without_passwords_is_as_earlier_versions_know_it() {
+        let json = serde_json::to_string(&RouteSettings::default()).unwrap();
+        assert!(!json.contains("basic_auth"), "{json}");
+        let asking =
+            narrowed(&RouteSettings::default(), &format!(r#"{{"basic_auth":[{}]}}"#, user("ada")));
+        let json = serde_json::to_string(&asking).unwrap();
+        assert_eq!(serde_json::from_str::<RouteSettings>(&json).unwrap(), asking);
     }
 }

@@ -67,13 +67,14 @@ impl Seam {
         Arc::new(Self { shared, cores, routes_file, stop, identity, retired: Mutex::default() })
     }
 
+    /// Where clients are taken.
+    pub(super) fn listening(&self) -> &ListenerFile {
+        &self.identity.listening
+    }
+
     /// Starts serving.
-    pub(super) fn serve(
-        self: Arc<Self>,
-        listener: std::os::unix::net::UnixListener,
-    ) -> std::io::Result<tokio::task::JoinHandle<()>> {
-        let listener = UnixListener::from_std(listener)?;
-        Ok(tasks::spawn("proxy/seam", async move {
+    pub(super) fn serve(self: Arc<Self>, listener: UnixListener) -> tokio::task::JoinHandle<()> {
+        tasks::spawn("proxy/seam", async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) if self.may_talk(&stream) => {
@@ -86,7 +87,7 @@ impl Seam {
                     }
                 }
             }
-        }))
+        })
     }
 
     /// The socket's mode says the same; this holds when somebody changes it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::{Hostname, IpRange, Millis, UpstreamProtocol};
 
+use super::gate::Gate;
 use super::http::MAX_HEAD;
 use super::http::body::Framing;
 use super::{AccessLogFormat, Config, Hsts, PageOccasion, RouteSettings};
@@ -19,6 +20,8 @@ pub(super) struct Settings {
     pub(super) canonical_host: Option<Hostname>,
     allow: Box<[IpRange]>,
     deny: Box<[IpRange]>,
+    /// `None` where nobody is asked for a password.
+    pub(super) gate: Option<Box<Gate>>,
     trusted_proxies: Box<[IpRange]>,
     pub(super) max_open_requests: Option<u64>,
     pub(super) max_body: Option<u64>,
@@ -48,6 +51,7 @@ impl Settings {
             canonical_host: settings.canonical_host.clone(),
             allow: settings.allow.clone().into(),
             deny: settings.deny.clone().into(),
+            gate: Gate::compile(settings).map(Box::new),
             trusted_proxies: settings.trusted_proxies.clone().into(),
             max_open_requests: settings.max_open_requests.map(u64::from),
             max_body: settings.max_body.map(|bytes| bytes.0),

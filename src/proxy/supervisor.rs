@@ -11,14 +11,17 @@
 //!                        has ended (generations.rs)
 //! ```
 //!
-//! **Invariants.** An upgrade that fails leaves the process as it was. Whoever retires gets every
-//! table, and is asked in every drain, as long as it lives; a new control plane adopts all of them.
+//! **Invariants.** An upgrade that fails leaves the process as it was. Whoever is replaced retires,
+//! gets every table, and is asked in every drain, as long as it lives; a new control plane adopts
+//! all of them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -29,7 +32,7 @@ use crate::support::backoff::Backoff;
 use crate::support::{atomic_file, report, tasks};
 
 use super::control::ProxyHandle;
-use super::generations::{self, Retiring, Survey};
+use super::generations::{self, Retiring, Survey, Terms};
 use super::launch::START_TIMEOUT;
 use super::protocol::LISTENER_FILE_NAME;
 use super::{
@@ -150,12 +153,13 @@ impl Supervisor {
                 Err(error) => return Err(error),
             }
         }
-        self.inner.retiring.set_routes(table, self.inner.grace()).await;
+        self.inner.retiring.set_routes(table, self.inner.terms().grace).await;
         self.inner.remember(table);
         Ok(())
     }
 
-    /// [`ProxyHandle::drain`], over all processes; one that dies has nothing open.
+    /// [`ProxyHandle::drain`], over all processes, those that take over meanwhile too; one that dies
+    /// has nothing open.
     ///
     /// # Errors
     /// As there.
@@ -164,18 +168,30 @@ impl Supervisor {
         upstreams: &[SocketAddr],
         deadline: Duration,
     ) -> Result<Drained, Error> {
-        let current = async {
-            match self.handle().await?.drain(upstreams, deadline).await {
-                Err(Error::Gone) => Ok(Drained::default()),
-                result => result,
+        let end = Instant::now() + deadline;
+        let mut current = self.current.clone();
+        let mut asked: Vec<ProxyHandle> = Vec::new();
+        let mut answers = FuturesUnordered::new();
+        let mut drained = Drained::default();
+        // One that is being started may have the upstreams in its table.
+        self.handle().await?;
+        loop {
+            let serving = current.borrow_and_update().clone();
+            for handle in serving.into_iter().chain(self.inner.retiring.all()) {
+                if !asked.iter().any(|other| other.is(&handle)) {
+                    asked.push(handle.clone());
+                    answers.push(generations::drain(handle, upstreams, end));
+                }
             }
-        };
-        let retiring = self.inner.retiring.drain(upstreams, deadline);
-        let (mut drained, others) = tokio::try_join!(current, retiring)?;
-        for (address, open) in others.into_iter().flat_map(|other| other.open) {
-            *drained.open.entry(address).or_default() += open;
+            tokio::select! {
+                // Both are cancel-safe: an answer not taken stays in its future.
+                answer = answers.next() => match answer.transpose()? {
+                    Some(answer) => drained.add(answer),
+                    None => return Ok(drained),
+                },
+                Ok(()) = current.changed() => {}
+            }
         }
-        Ok(drained)
     }
 
     /// What the process that takes new clients has counted: counters that start anew are understood
@@ -324,7 +340,7 @@ impl Inner {
         let survey = Survey::take(&spec.run_dir).await;
         for handle in survey.retiring {
             tracing::info!(pid = handle.pid(), "retiring proxy adopted");
-            self.retiring.add(&spec.run_dir, handle, None, self.grace());
+            self.retiring.add(&spec.run_dir, handle, None, self.terms());
         }
         let Some(handle) = survey.serving else {
             return self.succeed_foreign(&survey.foreign).await;
@@ -375,12 +391,13 @@ impl Inner {
     }
 
     fn retire(&self, handle: ProxyHandle, child: Option<Child>) {
-        self.retiring.add(&self.spec.run_dir, handle, child, self.grace());
+        self.retiring.add(&self.spec.run_dir, handle, child, self.terms());
     }
 
-    /// For a process that must end before its time.
-    fn grace(&self) -> Duration {
-        self.spec.config.shutdown_timeout_ms.into()
+    /// For processes that are replaced.
+    fn terms(&self) -> Terms {
+        let Config { upgrade_drain_timeout_ms, shutdown_timeout_ms, .. } = self.spec.config;
+        Terms { drain: upgrade_drain_timeout_ms, grace: shutdown_timeout_ms.into() }
     }
 
     fn remember(&self, table: &RouteTable) {

@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{Error, Result, Store, failed, from_json, from_text, taken, to_json, to_text};
 use crate::domain::{
     App, AppId, AppName, BranchName, CheckSettings, ConfigVars, Formation, Hostname,
-    ReleaseVersion, ResourceSettings, RunState, Timestamp,
+    ReleaseVersion, ResourceSettings, RunState, Timestamp, VolumeMounts,
 };
 
-/// The most apps on one machine: the number of ranges of 65,536 user ids set aside for them.
-const MAX_APPS: u32 = 4000;
+/// The most apps on one machine: the number of ranges of 65,536 user ids set aside for them; those
+/// after it are services'.
+const MAX_APPS: u32 = 3000;
 
 /// An app to be.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Settings {
     pub resources: ResourceSettings,
     /// Deploy checks.
     pub checks: CheckSettings,
+    /// Volumes and where they are.
+    pub mounts: VolumeMounts,
 }
 
 const COLUMNS: &str =
@@ -54,7 +57,7 @@ impl Store {
             )
             .map_err(failed("find a free app id"))?;
         if id > MAX_APPS {
-            return Err(Error::Full { limit: MAX_APPS });
+            return Err(Error::Full { what: "apps", limit: MAX_APPS });
         }
         connection
             .execute(
@@ -131,17 +134,26 @@ impl Store {
         let columns = self
             .lock()
             .query_row(
-                "select config, formation, resources, checks from apps where id = ?",
+                "select config, formation, resources, checks, mounts from apps where id = ?",
                 [id.0],
-                |row| Ok::<[String; 4], _>([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+                |row| {
+                    Ok::<[String; 5], _>([
+                        row.get(0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                    ])
+                },
             )
             .map_err(failed("read settings"))?;
-        let [config, formation, resources, checks] = &columns;
+        let [config, formation, resources, checks, mounts] = &columns;
         Ok(Settings {
             config: from_json("config", config)?,
             formation: from_json("formation", formation)?,
             resources: from_json("resources", resources)?,
             checks: from_json("checks", checks)?,
+            mounts: from_json("mounts", mounts)?,
         })
     }
 
@@ -233,12 +245,14 @@ pub(super) fn write_settings(
 ) -> Result<()> {
     connection
         .execute(
-            "update apps set config = ?, formation = ?, resources = ?, checks = ? where id = ?",
+            "update apps set config = ?, formation = ?, resources = ?, checks = ?, mounts = ?
+             where id = ?",
             params![
                 to_json(&settings.config),
                 to_json(&settings.formation),
                 to_json(&settings.resources),
                 to_json(&settings.checks),
+                to_json(&settings.mounts),
                 id.0
             ],
         )

@@ -105,6 +105,79 @@ create table acme_progress (
     primary key (app, domain)
 ) strict;
 ",
+    "
+create table services (
+    id integer primary key,
+    kind text not null,
+    name text not null,
+    body text not null,
+    unique (kind, name)
+) strict;
+create table service_links (
+    service integer not null references services (id) on delete cascade,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (service, app)
+) strict;
+create index service_links_by_app on service_links (app);
+",
+    "
+create table plugins (
+    name text primary key,
+    body text not null
+) strict;
+create table plugin_settings (
+    plugin text not null,
+    app integer references apps (id) on delete cascade,
+    key text not null,
+    value text not null,
+    unique (plugin, app, key)
+) strict;
+create table plugin_routes (
+    plugin text not null,
+    app integer not null references apps (id) on delete cascade,
+    body text not null,
+    primary key (plugin, app)
+) strict;
+",
+    "
+alter table apps add column mounts text not null default '[]';
+alter table apps add column cron text not null default '{}';
+create table volumes (
+    id text primary key,
+    name text not null unique,
+    body text not null
+) strict;
+create table timers (
+    key text primary key,
+    handled_until integer not null,
+    missed integer not null
+) strict;
+create table cron_runs (
+    id integer primary key autoincrement,
+    app integer not null references apps (id) on delete cascade,
+    task text not null,
+    body text not null
+) strict;
+create index cron_runs_by_task on cron_runs (app, task, id);
+",
+    "
+create table backups (
+    id text primary key,
+    kind text not null,
+    service text not null,
+    running integer not null,
+    body text not null
+) strict;
+create index backups_by_service on backups (kind, service, id);
+create table backup_settings (
+    kind text not null,
+    service text not null,
+    body text not null default '{}',
+    scheduled_at integer,
+    primary key (kind, service)
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -9,14 +9,19 @@
 //! never changed but for their status.
 
 mod apps;
+mod backups;
 mod builds;
 mod certificates;
 mod events;
 mod front;
 mod keys;
 mod migrations;
+mod plugins;
 mod releases;
+mod services;
 mod settings;
+mod timers;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,8 +32,10 @@ pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
 pub use keys::StoredKey;
+pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use settings::StoredStack;
+pub use timers::TimerState;
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +93,11 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// All ranges of user ids are in use.
-    #[error("no more apps fit: {limit} exist")]
+    #[error("no more {what} fit: {limit} exist")]
     Full {
-        /// The most apps.
+        /// `apps`, `services`.
+        what: &'static str,
+        /// The most of them.
         limit: u32,
     },
 }

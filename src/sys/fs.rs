@@ -291,6 +291,25 @@ pub fn sync_file_system(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(unistd::syncfs(file)?)
 }
 
+/// How much room a file system has, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, without the file system's own records.
+    pub size: u64,
+    /// What nobody uses.
+    pub free: u64,
+}
+
+/// The room on the file system of `file`. fstatvfs(3).
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
+    let facts = nix::sys::statvfs::fstatvfs(file)?;
+    let block = facts.fragment_size();
+    Ok(Space { size: facts.blocks() * block, free: facts.blocks_free() * block })
+}
+
 /// `directory/name` as a path that resolves nothing but `name`. The xattr family has no `*at`
 /// variant before Linux 6.13; its `l*` functions do not follow the last component.
 fn entry_path(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<CString> {

@@ -8,6 +8,7 @@ pub mod fd;
 pub mod fs;
 pub mod handover;
 pub mod landlock;
+pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod netns;

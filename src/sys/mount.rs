@@ -106,6 +106,22 @@ pub fn make_slave(path: &Path) -> io::Result<()> {
     Ok(nix::mount::mount(none(), path, none(), MsFlags::MS_REC | MsFlags::MS_SLAVE, none())?)
 }
 
+/// mount(2): the directory `path` becomes a mount of its own, which shows what it holds.
+///
+/// # Errors
+/// Of the system call.
+pub fn bind_to_itself(path: &Path) -> io::Result<()> {
+    Ok(nix::mount::mount(Some(path), path, none(), MsFlags::MS_BIND, none())?)
+}
+
+/// mount(2): what is mounted and unmounted below this mount happens in its copies too.
+///
+/// # Errors
+/// Of the system call.
+pub fn make_shared(path: &Path) -> io::Result<()> {
+    Ok(nix::mount::mount(none(), path, none(), MsFlags::MS_SHARED, none())?)
+}
+
 /// mount(2) of a file system by its type, for those whose options do not fit the 256 bytes that
 /// fsconfig(2) takes.
 ///
@@ -169,6 +185,14 @@ pub fn pivot_to_current_directory() -> io::Result<()> {
 /// Of the system call.
 pub fn detach(path: &Path) -> io::Result<()> {
     Ok(nix::mount::umount2(path, MntFlags::MNT_DETACH)?)
+}
+
+/// umount2(2): the topmost mount at `path` ends, if nothing uses it.
+///
+/// # Errors
+/// Of the system call; `EBUSY` while something has a file or directory of it open.
+pub fn unmount(path: &Path) -> io::Result<()> {
+    Ok(nix::mount::umount2(path, MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
 fn configure(context: BorrowedFd<'_>, key: &str, value: &str) -> io::Result<()> {

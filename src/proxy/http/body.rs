@@ -233,7 +233,7 @@ pub(in crate::proxy) fn passed_trailers(section: &[u8]) -> Result<Vec<u8>, BadBo
     let mut passed = Vec::new();
     let mut copier = LineCopier::new(section);
     for (index, field) in fields.iter().enumerate() {
-        let secret = ["authorization", "cookie", "set-cookie", "trailer", "content-encoding"];
+        let secret = ["cookie", "set-cookie", "trailer", "content-encoding"];
         let refused = secret.iter().any(|name| field.name.eq_ignore_ascii_case(name));
         if Field::of(field.name.as_bytes()) == Field::Other && !refused {
             copier.keep(fields, index, &mut passed);

@@ -6,6 +6,7 @@ use httparse::Header;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::proxy) enum Field {
     Accept,
+    Authorization,
     Connection,
     ContentLength,
     Date,
@@ -66,6 +67,7 @@ impl Field {
             10 if is("user-agent") => Self::UserAgent,
             10 if is("keep-alive") => Self::Dropped,
             12 if is("x-request-id") => Self::RequestId,
+            13 if is("authorization") => Self::Authorization,
             14 if is("content-length") => Self::ContentLength,
             15 if is("x-request-start") => Self::Dropped,
             15 if is("x-forwarded-for") => Self::ForwardedFor,

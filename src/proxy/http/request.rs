@@ -81,6 +81,8 @@ pub(in crate::proxy) struct Forwarding<'a> {
     pub(in crate::proxy) prefix: Option<&'a str>,
     /// Path and query, where they are not to be the client's.
     pub(in crate::proxy) target: Option<&'a str>,
+    /// Whether `Authorization` was for us: the app does not get it.
+    pub(in crate::proxy) authorized: bool,
     /// Used unless the client brought a usable one.
     pub(in crate::proxy) request_id: &'a str,
     /// When the request came, in milliseconds of Unix time.
@@ -220,6 +222,14 @@ impl Parsed<'_, '_> {
         self.facts.length
     }
 
+    /// What `Authorization` says, if it is there once.
+    pub(in crate::proxy) fn authorization(&self) -> Option<&[u8]> {
+        match self.facts.authorization {
+            Authorization::Once(value) => Some(value),
+            Authorization::Missing | Authorization::Repeated => None,
+        }
+    }
+
     pub(in crate::proxy) fn claims(&self) -> &Claims<'_> {
         &self.facts.claims
     }
@@ -259,7 +269,15 @@ struct Facts<'b> {
     te_trailers: bool,
     wants: Wants,
     id: Option<&'b [u8]>,
+    authorization: Authorization<'b>,
     claims: Claims<'b>,
+}
+
+/// RFC 9110 §11.6.2: one field. Of two, readers differ in which one they believe.
+enum Authorization<'b> {
+    Missing,
+    Once(&'b [u8]),
+    Repeated,
 }
 
 impl<'b> Facts<'b> {
@@ -274,6 +292,7 @@ impl<'b> Facts<'b> {
             te_trailers: false,
             wants: Wants::default(),
             id: None,
+            authorization: Authorization::Missing,
             claims: Claims::default(),
         };
         for (index, field) in fields.iter().enumerate() {
@@ -311,6 +330,12 @@ impl<'b> Facts<'b> {
                 self.te_trailers |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
             }
             Field::Accept => self.wants = wants(value),
+            Field::Authorization => {
+                self.authorization = match self.authorization {
+                    Authorization::Missing => Authorization::Once(value),
+                    Authorization::Once(_) | Authorization::Repeated => Authorization::Repeated,
+                };
+            }
             Field::RequestId => self.id = Some(value).filter(|value| is_request_id(value)),
             Field::ForwardedFor => self.claims.forwarded_for.push(value),
             Field::ForwardedProto => self.claims.proto = Some(value),
@@ -469,6 +494,7 @@ impl Writer<'_, '_> {
                 }
                 // RFC 9110 §10.1.1: an HTTP/1.0 client cannot have meant it.
                 Field::Expect => version == Version::Http11,
+                Field::Authorization => !self.forwarding.authorized,
                 _ => false,
             };
             if !kept || self.facts.connection.nominates(field.name) {

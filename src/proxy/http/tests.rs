@@ -17,6 +17,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     trusted: None,
     prefix: None,
     target: None,
+    authorized: false,
     request_id: "fresh-id",
     start_ms: 1_700_000_000_123,
 };

@@ -9,7 +9,7 @@ use super::world::*;
 
 impl World {
     /// Routes `shop.test` and `www.shop.test`, both with a certificate, to `state`.
-    async fn route_shop(&self, state: RouteState, settings: RouteSettings) {
+    pub(super) async fn route_shop(&self, state: RouteState, settings: RouteSettings) {
         let mut table = self.table(&[("shop.test", state)]);
         let certificate = Some("a".repeat(64).parse().unwrap());
         let route = &mut table.routes[0];
@@ -22,11 +22,11 @@ impl World {
     }
 }
 
-fn request(method: &str, target: &str, fields: &str) -> String {
+pub(super) fn request(method: &str, target: &str, fields: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n")
 }
 
-fn ranges<const N: usize>(texts: [&str; N]) -> Vec<staithe::domain::IpRange> {
+pub(super) fn ranges<const N: usize>(texts: [&str; N]) -> Vec<staithe::domain::IpRange> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 

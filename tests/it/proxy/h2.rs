@@ -395,7 +395,7 @@ async fn a_stale_connection_to_the_app_is_replaced() {
 
 /// Answers the handshake of RFC 6455 and echoes bytes; with a wrong `Sec-WebSocket-Accept` under
 /// `/wrong`, which is a right one for the example of the RFC.
-async fn echoing_websockets() -> App {
+pub(super) async fn echoing_websockets() -> App {
     App::raw(|mut connection| async move {
         use sha1::{Digest, Sha1};
         let head = connection.head().await.unwrap();
@@ -425,7 +425,7 @@ async fn echoing_websockets() -> App {
     .await
 }
 
-fn websocket(path: &str) -> Request<()> {
+pub(super) fn websocket(path: &str) -> Request<()> {
     let request = Request::connect(format!("http://shop.test{path}"));
     let request = request.header("sec-websocket-version", "13");
     request.extension(h2::ext::Protocol::from_static("websocket")).body(()).unwrap()

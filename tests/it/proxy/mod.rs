@@ -9,6 +9,7 @@ mod hops;
 mod life;
 mod metrics;
 mod pages;
+mod passwords;
 mod routing;
 mod switch;
 mod tls;

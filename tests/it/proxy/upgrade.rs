@@ -2,12 +2,18 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use staithe::domain::Scheme;
-use staithe::proxy::{Config, Error, ExtraListener, ProxyHandle, Supervisor};
+use staithe::proxy::{
+    Config, Error, ExtraListener, ProxyArgs, ProxyHandle, RouteState, Start, Supervisor,
+};
 
 use super::world::*;
 
@@ -158,6 +164,45 @@ async fn a_retiring_process_follows_the_routes_and_is_drained() {
     world.end().await;
 }
 
+/// WebSockets, as many as it takes until one of them is in the process that takes new clients: the
+/// one before may take some more, until it has read that it retires.
+async fn open_sockets_in_the_current(world: &World, app: &App) -> Vec<Client> {
+    let mut sockets = Vec::new();
+    loop {
+        sockets.push(open_socket(world).await);
+        let status = world.handle().await.status().await.unwrap();
+        if status.upstreams[&app.address].open > 0 {
+            return sockets;
+        }
+        assert!(sockets.len() < 100, "{status:?}");
+    }
+}
+
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
+}
+
+#[tokio::test]
+async fn a_drain_asks_who_takes_over_meanwhile() {
+    let app = app("hello").await;
+    let world = World::with_app(&app).await;
+    let first = open_socket(&world).await;
+    let before = world.handle().await;
+    let upstreams = [app.address];
+    let mut drain = Box::pin(world.supervisor.drain(&upstreams, SOON));
+    // Asks the only process there is.
+    assert!(is_pending(&mut drain).await);
+    world.supervisor.upgrade().await.unwrap();
+    let mut sockets = open_sockets_in_the_current(&world, &app).await;
+    let last = sockets.pop().unwrap();
+    drop((first, sockets));
+    tokio::time::timeout(SOON, before.closed()).await.expect("the process before to end");
+    assert!(is_pending(&mut drain).await);
+    drop(last);
+    assert!(drain.await.unwrap().open.is_empty());
+    world.end().await;
+}
+
 #[tokio::test]
 async fn the_next_control_plane_adopts_every_generation() {
     let (old, new) = (app("old").await, app("new").await);
@@ -213,6 +258,15 @@ async fn other_settings_replace_the_process_with_its_sockets() {
     world.end().await;
 }
 
+/// By another process: a child that some other test forks meanwhile must not have the program open
+/// for writing, ETXTBSY of execve(2).
+fn write_program(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    staithe::support::atomic_file::write(&draft, text.as_bytes(), 0o755).unwrap();
+    let copied = Command::new("cp").arg("-p").args([&draft, path]).status().unwrap();
+    assert!(copied.success());
+}
+
 #[tokio::test]
 async fn an_upgrade_that_fails_leaves_the_process_as_it_was() {
     let app = app("hello").await;
@@ -225,11 +279,7 @@ async fn an_upgrade_that_fails_leaves_the_process_as_it_was() {
     let mut client = world.client().await;
     let pid = world.handle().await.pid();
     std::fs::remove_file(&program).unwrap();
-    let script = b"#!/bin/sh\necho no such luck >&2; exit 7\n";
-    std::fs::File::create(&program)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, script))
-        .unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, "#!/bin/sh\necho no such luck >&2; exit 7\n");
     let error = world.supervisor.upgrade().await.unwrap_err();
     assert!(matches!(error, Error::EndedAtStart { .. }), "{error}");
     assert!(error.to_string().contains("no such luck"), "{error}");
@@ -240,6 +290,84 @@ async fn an_upgrade_that_fails_leaves_the_process_as_it_was() {
     // Nor does the next control plane lose it.
     let world = world.restart(|_| {}).await;
     assert_eq!(world.handle().await.pid(), pid);
+    world.end().await;
+}
+
+/// The shortage of descriptors comes when the sockets are taken over and some cores run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_fails_late_takes_no_client_with_it() {
+    const CORES: usize = 64;
+    let app = app("hello").await;
+    let world = World::start_with(quick(|config| config.threads = CORES)).await;
+    let program = world.directory.0.path().join("staithe");
+    // Two listeners, a socket for each core, each held twice; then two descriptors for each core.
+    let limit = 4 * CORES + CORES;
+    let real = world.spec.program.display();
+    write_program(&program, &format!("#!/bin/sh\nulimit -n {limit}\nexec {real} \"$@\"\n"));
+    let world = world.restart(|spec| spec.program = program).await;
+    world.route(&[("shop.test", live(&[app.address]))]).await;
+    let pid = world.handle().await.pid();
+    let (ending, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (ending, answers) = (Arc::clone(&ending), Arc::clone(&answers));
+            spawn(ask_until_the_end(world.address, false, ending, answers))
+        })
+        .collect();
+    for number in 1..=5 {
+        let error = world.supervisor.upgrade().await.unwrap_err();
+        assert!(error.to_string().contains("a core"), "{error}");
+        eventually(|| async {
+            let answers = answers.load(Ordering::SeqCst);
+            if answers >= number * 100 { Ok(()) } else { Err(format!("{answers} answers")) }
+        })
+        .await;
+    }
+    ending.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(world.handle().await.pid(), pid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_process_that_nobody_told_retires_all_the_same() {
+    let world = World::start().await;
+    let at_port = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    // As a predecessor that its successor could not reach: both take clients.
+    let config = Config { http_listen: vec![at_port], ..world.spec.config.clone() };
+    let args = ProxyArgs {
+        run_dir: world.spec.run_dir.clone(),
+        data_dir: world.spec.data_dir.clone(),
+        start: Start { config, ..Start::default() },
+    };
+    let mut other = tokio::process::Command::new(&world.spec.program)
+        .arg("proxy")
+        .args(args.to_arguments())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut idle = eventually(|| async {
+        let stream = tokio::net::TcpStream::connect(at_port).await;
+        stream.map(|stream| Client { stream, read: Vec::new() }).map_err(|error| error.to_string())
+    })
+    .await;
+    idle.send(GET).await;
+    assert_eq!(idle.answer().await.field("connection"), Some("keep-alive"));
+    // The one with the newer routes stays.
+    world.route(&[("shop.test", RouteState::Stopped)]).await;
+    let pid = world.handle().await.pid();
+    let world = world.restart(|_| {}).await;
+    assert_eq!(world.handle().await.pid(), pid);
+    let closed = async || tokio::net::TcpStream::connect(at_port).await.is_err();
+    eventually(|| async { if closed().await { Ok(()) } else { Err("open".to_owned()) } }).await;
+    // Retired, not ended: what is open is served.
+    idle.send(GET).await;
+    assert_eq!(idle.answer().await.field("connection"), Some("close"));
+    until_generations(&world.supervisor, 1).await;
+    assert!(tokio::time::timeout(SOON, other.wait()).await.unwrap().unwrap().success());
     world.end().await;
 }
 
@@ -288,7 +416,7 @@ async fn ports_of_the_table_are_opened_and_closed() {
     assert_eq!(client.answer().await.text(), "hello");
     // It is there after a crash.
     let before = world.handle().await;
-    std::process::Command::new("kill").args(["-KILL", &before.pid().to_string()]).status().unwrap();
+    Command::new("kill").args(["-KILL", &before.pid().to_string()]).status().unwrap();
     before.closed().await;
     eventually(|| async {
         let handle = world.handle().await;

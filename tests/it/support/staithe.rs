@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::eventually;
 use super::http::{Answer, get_from};
+use super::number::Number;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_staithe");
 /// A daemon starts in a second; the machine may be busy.
@@ -18,18 +18,12 @@ const START: Duration = Duration::from_secs(60);
 /// Taking down includes the end of all apps.
 const STOP: Duration = Duration::from_secs(60);
 
-/// How many Staithes this process has started: each has its own names and addresses.
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 pub(crate) struct Staithe {
     pub(crate) directory: tempfile::TempDir,
-    number: u32,
     settings: Vec<String>,
-    /// Chosen once, so that a proxy that was killed comes back where it was.
-    web: SocketAddr,
-    secure_web: SocketAddr,
-    door: SocketAddr,
     daemon: Mutex<Option<Child>>,
+    /// Names, addresses and ports, which nobody else on the machine has. Given back last.
+    number: Number,
 }
 
 impl Staithe {
@@ -44,7 +38,7 @@ impl Staithe {
     }
 
     pub(crate) fn start_with(stack: bool, settings: &[&str]) -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = Number::take();
         let directory =
             tempfile::Builder::new().prefix("staithe-it-").tempdir_in(scratch()).unwrap();
         // The owner of the repositories passes through on its way to the hook.
@@ -55,12 +49,9 @@ impl Staithe {
         }
         let staithe = Self {
             directory,
-            number,
             settings: settings.iter().map(ToString::to_string).collect(),
-            web: free_address(),
-            secure_web: free_address(),
-            door: free_address(),
             daemon: Mutex::new(None),
+            number,
         };
         staithe.make_client_key();
         staithe.launch();
@@ -81,12 +72,12 @@ impl Staithe {
 
     /// What this Staithe's cgroups are called.
     pub(crate) fn instance(&self) -> String {
-        format!("staithe-it{}-{}", std::process::id(), self.number)
+        format!("staithe-it{}-{}", std::process::id(), self.number.get())
     }
 
     /// The prefix of this Staithe's links.
     pub(crate) fn link_prefix(&self) -> String {
-        format!("t{}-", self.number)
+        self.number.link_prefix()
     }
 
     /// Starts the daemon and waits until it serves.
@@ -100,14 +91,15 @@ impl Staithe {
             .arg(self.data_dir())
             .arg("--run-dir")
             .arg(self.run_dir());
+        let [web, secure_web, door] = self.number.listen();
         let defaults = [
             format!("server.instance={}", self.instance()),
             format!("network.prefix={}", self.link_prefix()),
-            format!("network.ipv4_pool=10.{}.0.0/20", 100 + self.number % 100),
-            format!("network.ipv6_pool=fd53:7462:{}::/64", self.number),
-            format!("proxy.http_listen=[\"{}\"]", self.web),
-            format!("proxy.https_listen=[\"{}\"]", self.secure_web),
-            format!("ssh.listen=[\"{}\"]", self.door),
+            format!("network.ipv4_pool={}", self.number.ipv4_pool()),
+            format!("network.ipv6_pool={}", self.number.ipv6_pool()),
+            format!("proxy.http_listen=[\"{web}\"]"),
+            format!("proxy.https_listen=[\"{secure_web}\"]"),
+            format!("ssh.listen=[\"{door}\"]"),
             "platform.global_domains=[\"test\"]".to_owned(),
             "log.filter=info".to_owned(),
         ];
@@ -116,7 +108,9 @@ impl Staithe {
         }
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        // A daemon that outlives a killed test keeps the number.
+        let child =
+            command.stdin(self.number.hold()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         *self.daemon.lock().unwrap() = Some(child);
         eventually(START, "the daemon serves", || {
             let mut daemon = self.daemon.lock().unwrap();
