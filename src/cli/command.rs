@@ -5,8 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
-    plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage, system,
+    apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
+    pages, plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage,
+    system,
 };
 
 /// A git-push platform in one program.
@@ -96,6 +97,9 @@ pub(super) enum Noun {
     /// Storage: volumes, which outlive containers and releases
     #[command(subcommand)]
     Storage(storage::Verb),
+    /// Cron: what apps have run on a schedule
+    #[command(subcommand)]
+    Cron(cron::Verb),
     /// Deploy checks
     #[command(subcommand)]
     Checks(checks::Verb),
@@ -155,6 +159,7 @@ impl Noun {
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,
             Self::Storage(verb) => verb.run(context).await,
+            Self::Cron(verb) => verb.run(context).await,
             Self::Checks(verb) => verb.run(context).await,
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,

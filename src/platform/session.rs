@@ -83,6 +83,11 @@ impl Session {
         }
     }
 
+    /// A process that was added to a container.
+    pub(super) fn guest(io: Io, handle: ExecHandle) -> Result<Self> {
+        Self::new(io, Process::Guest(handle))
+    }
+
     /// A command of a plugin's.
     pub(super) fn of_command(io: Io, running: super::plugins::Running) -> Result<Self> {
         Self::new(io, Process::Command(running))
@@ -193,7 +198,7 @@ impl Platform {
         self.process_env(&release, &instance.name.to_string(), Some(instance.port))
     }
 
-    async fn start_one_off(
+    pub(super) async fn start_one_off(
         &self,
         app: &App,
         release: &Release,
@@ -205,9 +210,12 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let mut spec = launch.spec;
         spec.process = Some(process);
+        if stdio == Stdio::Log {
+            spec.log = Some(self.log_spec(app.id, name, launch.started_at, &spec.id)?);
+        }
         let started = async {
             let created = self.runtime.create(&spec, stdio).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await.map_err(|error| {
                 Error::new(Kind::Failed, format!("it cannot be executed: {}", report(&error)))
             })?;
@@ -237,7 +245,7 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let started = async {
             let created = self.runtime.create(&launch.spec, Stdio::Log).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&launch.spec.id).await?;
             Ok::<_, Error>(())
         };
@@ -284,7 +292,7 @@ impl Platform {
     }
 }
 
-fn stdio(request: &RunRequest) -> Stdio {
+pub(super) fn stdio(request: &RunRequest) -> Stdio {
     match request.terminal {
         Some(_) => Stdio::Terminal,
         None => Stdio::Pipes,

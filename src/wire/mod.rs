@@ -5,6 +5,7 @@
 
 mod backups;
 mod certificates;
+mod cron;
 pub mod frames;
 mod front;
 mod kind;
@@ -13,11 +14,13 @@ mod problem;
 mod protocol;
 mod reports;
 mod requests;
+mod services;
 mod storage;
 mod stream;
 
 pub use backups::*;
 pub use certificates::*;
+pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
 pub use plugins::*;
@@ -27,5 +30,6 @@ pub use protocol::{
 };
 pub use reports::*;
 pub use requests::*;
+pub use services::*;
 pub use storage::*;
 pub use stream::StreamItem;

@@ -19,6 +19,7 @@ use crate::container::{
 };
 use crate::domain::{PluginName, Timestamp};
 use crate::network::Addresses;
+use crate::platform::services::ImageFor;
 use crate::platform::{Error, Kind, Platform, Result, RunRequest, clock, launch};
 use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS};
 use crate::support::{report, tasks};
@@ -201,7 +202,7 @@ impl Platform {
         }
         let created = self.runtime.create(&spec, stdio).await?;
         if let Some(addresses) = addresses {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
         }
         self.runtime.start(&spec.id).await.map_err(|error| {
             let program = call.program;
@@ -241,7 +242,7 @@ impl Platform {
         spec.shm_size = TMP;
         spec.labels = labels(plugin.name(), clock::now());
         if let Some(addresses) = addresses {
-            spec.mounts = self.standard_mounts(&spec, addresses)?;
+            spec.mounts = self.standard_mounts(&spec, addresses, &[])?;
         }
         spec.mounts.extend([
             launch::read_only(plugin.path(), "/plugin"),
@@ -264,8 +265,13 @@ impl Platform {
     fn plugin_lowers(&self, plugin: &Plugin) -> Result<Vec<std::path::PathBuf>> {
         let packages = &plugin.manifest().runtime.packages;
         if !packages.is_empty() {
-            let message = format!("its image with {} has not been made", packages.join(", "));
-            return Err(Error::new(Kind::Failed, message));
+            let made = self.made_image(ImageFor::Plugin, plugin.name(), packages)?;
+            let digest = made.ok_or_else(|| {
+                let message = format!("its image with {} has not been made", packages.join(", "));
+                Error::new(Kind::Failed, message)
+                    .hint(format!("run `staithe plugin:enable {}`", plugin.name()))
+            })?;
+            return Ok(self.images.image_layer_paths(&digest)?);
         }
         let name = &self.settings().default_stack;
         let stack = self.store.stack(name)?.ok_or_else(|| {
