@@ -319,42 +319,42 @@ fn is_open(stream: &TcpStream) -> bool {
 mod tests {
     use super::*;
 
-    fn upstreams(count: u8) -> Vec<Arc<Upstream>> {
-        (1..=count)
-            .map(|host| Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, host], 80)), 1)))
-            .collect()
+    fn target(instances: u8) -> Arc<Target> {
+        let upstream = |host| Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, host], 80)), 2));
+        Target::with_upstreams((1..=instances).map(upstream).collect())
     }
 
     #[test]
     fn the_least_loaded_upstream_is_chosen_and_equals_take_turns() {
         let pool = Pool::new(&super::super::Config::default());
-        let upstreams = upstreams(3);
+        let target = target(3);
+        let upstreams = target.upstreams();
         let mut open = Vec::new();
         for _ in 0..30 {
-            let chosen = pool.choose(&upstreams, &[], 0).unwrap();
-            open.push(OpenRequest::new(chosen, 0));
+            let chosen = pool.choose(upstreams, &[], 0).unwrap();
+            open.push(OpenRequest::new(&target, chosen, 0));
         }
         assert!(upstreams.iter().all(|upstream| upstream.open() == 10));
-        open.retain(|request| request.upstream.address != upstreams[1].address);
-        assert_eq!(pool.choose(&upstreams, &[], 0).unwrap().address, upstreams[1].address);
+        open.retain(|request| request.upstream().address != upstreams[1].address);
+        assert_eq!(pool.choose(upstreams, &[], 0), Some(1));
         let tried = [upstreams[1].address];
-        assert_ne!(pool.choose(&upstreams, &tried, 0).unwrap().address, upstreams[1].address);
+        assert_ne!(pool.choose(upstreams, &tried, 0).unwrap(), 1);
     }
 
     #[test]
     fn equally_idle_upstreams_share_one_client_after_another() {
         let pool = Pool::new(&super::super::Config::default());
-        let upstreams = upstreams(2);
-        let first = pool.choose(&upstreams, &[], 0).unwrap().address;
-        assert_ne!(pool.choose(&upstreams, &[], 0).unwrap().address, first);
+        let target = target(2);
+        let first = pool.choose(target.upstreams(), &[], 0).unwrap();
+        assert_ne!(pool.choose(target.upstreams(), &[], 0).unwrap(), first);
     }
 
     #[tokio::test]
     async fn a_drain_ends_with_the_last_open_request() {
-        let upstream = Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, 1], 80)), 2));
-        let (first, second) = (OpenRequest::new(&upstream, 0), OpenRequest::new(&upstream, 1));
+        let target = target(1);
+        let (first, second) = (OpenRequest::new(&target, 0, 0), OpenRequest::new(&target, 0, 1));
         drop(first);
-        let drained = upstream.drained();
+        let drained = target.upstreams()[0].drained();
         let mut drained = std::pin::pin!(drained);
         let soon = Duration::from_millis(10);
         assert!(tokio::time::timeout(soon, &mut drained).await.is_err());
