@@ -15,6 +15,7 @@ mod docs;
 mod front;
 mod git;
 mod image;
+mod plugins;
 mod power;
 mod proxy;
 mod pushes;

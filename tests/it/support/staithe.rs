@@ -451,7 +451,7 @@ fn make_template() -> PathBuf {
     staithe.stop();
     let _ = std::fs::remove_dir_all(&template);
     let data = staithe.data_dir();
-    for name in ["keys", "logs", "bin", "proxy", "repos"] {
+    for name in ["keys", "logs", "bin", "plugins", "proxy", "repos"] {
         let _ = std::fs::remove_dir_all(data.join(name));
     }
     std::fs::rename(&data, &template).unwrap();
