@@ -36,6 +36,7 @@ mod releases;
 mod resource;
 mod routes;
 mod run;
+mod services;
 mod settings;
 mod ssh_keys;
 mod stack;
