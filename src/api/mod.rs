@@ -16,6 +16,7 @@ mod caller;
 mod certificates;
 mod checks;
 mod config;
+mod cron;
 mod domains;
 mod edge;
 mod error;

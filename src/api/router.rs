@@ -9,7 +9,7 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
+    apps, builds, certificates, checks, config, cron, domains, edge, events, front, logs, metrics,
     plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
     system,
 };
@@ -76,6 +76,7 @@ fn machine_routes() -> Router<Parts> {
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
         .merge(storage::machine_routes())
+        .route("/cron", get(cron::global).patch(cron::set_global))
         .merge(front::machine_routes())
         .merge(plugins::routes())
 }
@@ -113,6 +114,7 @@ fn app_routes() -> Router<Parts> {
         .route("/checks", get(checks::report).patch(checks::set))
         .route("/checks/run", post(checks::run))
         .route("/mounts", storage::app_routes())
+        .merge(cron::app_routes())
         .route("/pushes", post(pushes::push))
         .route("/pushes/{id}", get(pushes::outcome))
         .merge(front::app_routes())

@@ -15,6 +15,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("builds", "list"),
     ("checks", "report"),
     ("config", "show"),
+    ("cron", "report"),
     ("domains", "report"),
     ("error-pages", "report"),
     ("events", "list"),

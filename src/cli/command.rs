@@ -5,9 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
-    plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack, storage,
-    system,
+    apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
+    pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack,
+    storage, system,
 };
 
 /// A git-push platform in one program.
@@ -101,6 +101,9 @@ pub(super) enum Noun {
     /// `redis:create`, `mysql:link` and so on
     #[command(subcommand)]
     Postgres(services::Verb),
+    /// Cron: what apps have run on a schedule
+    #[command(subcommand)]
+    Cron(cron::Verb),
     /// Deploy checks
     #[command(subcommand)]
     Checks(checks::Verb),
@@ -161,6 +164,7 @@ impl Noun {
             Self::Resource(verb) => verb.run(context).await,
             Self::Storage(verb) => verb.run(context).await,
             Self::Postgres(verb) => verb.run(context, &services::DOCUMENTED.parse()?).await,
+            Self::Cron(verb) => verb.run(context).await,
             Self::Checks(verb) => verb.run(context).await,
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,

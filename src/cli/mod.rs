@@ -19,6 +19,7 @@ mod client;
 mod command;
 mod config;
 mod context;
+mod cron;
 mod domains;
 mod events;
 mod exit;

@@ -13,6 +13,7 @@ mod certificate;
 mod check;
 mod config;
 mod credential;
+mod cron;
 mod event;
 mod front;
 mod hostname;
@@ -43,6 +44,9 @@ pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
 pub use credential::Credential;
+pub use cron::{
+    ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
+};
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,

@@ -170,6 +170,7 @@ impl Platform {
         let _guard = lane.deploy().await;
         self.store.set_run_state(app.id, RunState::Stopped)?;
         self.discard(&self.0.instances.of_app(app.id)).await;
+        self.0.cron.cancel_app(app.id);
         self.end_one_offs(app.id).await;
         self.0.instances.forget_app(app.id);
         self.repositories.remove(name)?;

@@ -214,6 +214,7 @@ impl Platform {
             };
             output.step(&format!("{verb} {name}"));
             platform.store.set_run_state(app.id, state)?;
+            platform.0.clock.wake();
             platform.0.instances.reset_histories(app.id);
             let failures = platform.converge(&platform.find_app(&name)?, &guard).await?;
             platform.note(app.id, kind, &format!("{verb} {name}"), &actor);
@@ -445,6 +446,7 @@ pub(super) fn draft(
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
         mounts: settings.mounts.clone(),
+        cron: base.map(|base| base.cron.clone()).unwrap_or_default(),
         description: description.to_owned(),
         actor: actor.clone(),
         created_at: clock::now(),

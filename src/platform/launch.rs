@@ -219,7 +219,7 @@ impl Platform {
         Ok(env.into_iter().collect())
     }
 
-    fn log_spec(
+    pub(super) fn log_spec(
         &self,
         app: AppId,
         name: &str,

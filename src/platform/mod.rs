@@ -20,6 +20,7 @@ mod certificates;
 mod changes;
 mod clock;
 mod config;
+mod cron;
 mod deploy;
 mod domains;
 mod error;
@@ -54,6 +55,7 @@ mod session;
 mod stacks;
 mod staples;
 mod storage;
+mod timers;
 mod volumes;
 
 use std::future::Future;
@@ -67,12 +69,13 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 
 pub use crate::wire::{
-    AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport,
-    InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, MountRequest, Page,
-    PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
-    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
-    ResourceScope, RouteReport, RunRequest, SshKey, StackReport, StorageReport, Switch,
-    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
+    AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
+    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
+    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
+    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
+    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
+    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
+    VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -135,6 +138,8 @@ struct Inner {
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
+    cron: cron::Runs,
+    clock: timers::Clock,
 }
 
 impl std::ops::Deref for Platform {
@@ -163,6 +168,8 @@ impl Platform {
             services: services::Services::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
+            cron: cron::Runs::default(),
+            clock: timers::Clock::default(),
         }))
     }
 

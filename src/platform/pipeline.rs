@@ -231,6 +231,7 @@ impl Platform {
             commit: Some(source.commit.to_string()),
             processes: product.processes,
             checks: product.checks,
+            cron: product.app_json.cron.clone(),
             ..changes::draft(&app, None, &settings, &source.actor, &description)
         };
         let draft = Draft { release, settings: &settings, release_command: true };

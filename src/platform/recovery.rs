@@ -54,6 +54,7 @@ impl Platform {
         }
         self.remove_leftovers().await?;
         self.report_unknown_volumes()?;
+        self.fail_interrupted_cron_runs()?;
         self.publish_routes().await?;
         for container in &recovery.retiring {
             let checks = self.checks_of_container(container)?;

@@ -198,7 +198,7 @@ impl Platform {
         self.process_env(&release, &instance.name.to_string(), Some(instance.port))
     }
 
-    async fn start_one_off(
+    pub(super) async fn start_one_off(
         &self,
         app: &App,
         release: &Release,
@@ -210,6 +210,9 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let mut spec = launch.spec;
         spec.process = Some(process);
+        if stdio == Stdio::Log {
+            spec.log = Some(self.log_spec(app.id, name, launch.started_at, &spec.id)?);
+        }
         let started = async {
             let created = self.runtime.create(&spec, stdio).await?;
             self.attach_network(&created, addresses, crate::network::Egress::Open).await?;

@@ -5,6 +5,7 @@
 
 mod backups;
 mod certificates;
+mod cron;
 pub mod frames;
 mod front;
 mod kind;
@@ -19,6 +20,7 @@ mod stream;
 
 pub use backups::*;
 pub use certificates::*;
+pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
 pub use plugins::*;
