@@ -32,6 +32,8 @@ pub struct Recovery {
     pub interrupted_builds: usize,
     /// Deploys that are marked as failed; the release before serves on.
     pub interrupted_deploys: usize,
+    /// Backups that are marked as failed.
+    pub interrupted_backups: usize,
     /// Of the removed containers those that may still have open requests.
     retiring: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Platform {
         // First: services are known by their plugins.
         self.load_plugins()?;
         self.fail_interrupted(&mut recovery)?;
+        recovery.interrupted_backups = self.recover_backups()?;
         self.recover_services().await?;
         let apps = self.store.apps()?;
         for container in self.runtime.list().await? {
@@ -63,11 +66,12 @@ impl Platform {
         }
         if recovery != Recovery::default() {
             let message = format!(
-                "recovered: {} instances run on, {} containers removed, {} builds and {} deploys were interrupted",
+                "recovered: {} instances run on, {} containers removed, {} builds, {} deploys and {} backups were interrupted",
                 recovery.adopted,
                 recovery.removed,
                 recovery.interrupted_builds,
-                recovery.interrupted_deploys
+                recovery.interrupted_deploys,
+                recovery.interrupted_backups
             );
             self.note_named(None, "platform.recovered", &message, &Actor::platform());
         }

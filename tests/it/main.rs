@@ -19,6 +19,7 @@ mod plugins;
 mod power;
 mod proxy;
 mod pushes;
+mod services;
 mod sshd;
 mod support;
 mod survival;
