@@ -44,9 +44,8 @@ impl FromStr for BackupId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let digits = |part: &str, len: usize| {
-            part.len() == len && part.bytes().all(|c| c.is_ascii_digit())
-        };
+        let digits =
+            |part: &str, len: usize| part.len() == len && part.bytes().all(|c| c.is_ascii_digit());
         let hex = |part: &str| {
             part.len() == 8 && part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -298,7 +297,9 @@ impl BackupSettings {
                 self.s3_access_key_id = text.map(|text| word("access key id", text)).transpose()?;
             }
             "s3-secret-access-key" => self.s3_secret_access_key = text.map(Secret::new),
-            "keep" => self.keep = text.map(|text| number("keep", &text, 1, MAX_KEEP)).transpose()?,
+            "keep" => {
+                self.keep = text.map(|text| number("keep", &text, 1, MAX_KEEP)).transpose()?
+            }
             "keep-days" => {
                 self.keep_days =
                     text.map(|text| number("keep-days", &text, 0, MAX_DAYS)).transpose()?;

@@ -226,7 +226,10 @@ impl Platform {
     ) -> Result<Operation<App>> {
         let source = self.find_app(from)?;
         let app = self.create_app(actor, to).await?;
-        self.store.set_settings(app.id, &self.store.settings(source.id)?)?;
+        let mut settings = self.store.settings(source.id)?;
+        // The data is the other app's: two that write to it must be wanted explicitly.
+        let mounts = std::mem::take(&mut settings.mounts);
+        self.store.set_settings(app.id, &settings)?;
         self.store.set_deploy_branch(app.id, source.deploy_branch.as_ref())?;
         self.store.set_front(app.id, &cloned_front(self.store.front(source.id)?))?;
         self.publish_routes().await?;
@@ -234,6 +237,12 @@ impl Platform {
         let from = from.clone();
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Cloning `{from}` to `{}`", app.name));
+            for mount in mounts.iter() {
+                output.notice(&format!(
+                    "volume `{}` at `{}` is not mounted by the clone; `storage:mount` does that",
+                    mount.source, mount.container_dir
+                ));
+            }
             platform.copy_source(&from, &app).await?;
             let told = json!({ "actor": actor.name, "from": from });
             platform.notify(Hook::PostAppCloneSetup, Some(&app.name), told);

@@ -104,7 +104,9 @@ fn what_is_wrong_with_a_bucket_is_said() {
     block_on(async {
         let absent = archive(&moto.endpoint(), "absent", "secret");
         let error = absent.put(&key("a/b"), Bytes::from_static(b"x")).await.unwrap_err();
-        assert!(matches!(&error, Error::Missing { code: Some(code), .. } if code == "NoSuchBucket"));
+        assert!(
+            matches!(&error, Error::Missing { code: Some(code), .. } if code == "NoSuchBucket")
+        );
         assert!(error.hint().unwrap().contains("make the bucket"), "{error}");
     });
 }

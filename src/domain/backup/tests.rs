@@ -91,7 +91,9 @@ fn places_are_read_and_bounded() {
         assert_eq!(text.parse::<BackupPlace>().unwrap().to_string(), text);
     }
     assert_eq!("s3://bucket/a/".parse::<BackupPlace>().unwrap().to_string(), "s3://bucket/a");
-    for text in ["", "/srv", "s3://", "s3://ab", "s3://bu cket", "s3://bucket/../x", "s3://bucket/a/b/c"] {
+    for text in
+        ["", "/srv", "s3://", "s3://ab", "s3://bu cket", "s3://bucket/../x", "s3://bucket/a/b/c"]
+    {
         assert!(text.parse::<BackupPlace>().is_err(), "{text:?}");
     }
 }
