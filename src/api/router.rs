@@ -10,7 +10,8 @@ use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
     apps, builds, certificates, checks, config, cron, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, session, ssh, stacks, storage, system,
+    plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
+    system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -70,11 +71,14 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh-keys", get(ssh::keys).post(ssh::add_key))
         .route("/ssh-keys/{id}", delete(ssh::remove_key))
         .route("/ssh/exec", post(ssh::exec))
+        .nest("/services", services::routes())
+        .nest("/service-types", services::type_routes())
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
         .merge(storage::machine_routes())
         .route("/cron", get(cron::global).patch(cron::set_global))
         .merge(front::machine_routes())
+        .merge(plugins::routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.
@@ -103,6 +107,7 @@ fn app_routes() -> Router<Parts> {
         .route("/builds/{id}", get(builds::info))
         .route("/builds/{id}/output", get(builds::output))
         .route("/domains", domains::routes())
+        .route("/services", get(services::of_app))
         .route("/resources", get(resources::report))
         .route("/resources/limits", patch(resources::limit))
         .route("/resources/reservations", patch(resources::reserve))

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::exit::Failure;
 use super::{
     apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
-    pages, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage, system,
+    pages, plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage,
+    system,
 };
 
 /// A git-push platform in one program.
@@ -114,6 +115,12 @@ pub(super) enum Noun {
     /// Stacks: the base images of builds and instances
     #[command(subcommand)]
     Stack(stack::Verb),
+    /// Plugins: what they add, and what is set about them
+    #[command(subcommand)]
+    Plugin(plugins::Verb),
+    /// A command of a plugin's
+    #[command(hide = true)]
+    PluginCommand(plugins::Foreign),
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
@@ -158,6 +165,8 @@ impl Noun {
             Self::Git(verb) => verb.run(context).await,
             Self::SshKeys(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
+            Self::Plugin(verb) => verb.run(context).await,
+            Self::PluginCommand(foreign) => foreign.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
             Self::Gc(gc) => gc.run(context).await,

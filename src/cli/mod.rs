@@ -29,6 +29,7 @@ mod letsencrypt;
 mod logs;
 mod output;
 mod pages;
+mod plugins;
 mod ports;
 mod proxy;
 mod ps;

@@ -65,6 +65,7 @@ impl Platform {
         self.publish_routes().await?;
         self.0.desk.wake();
         self.notify(Hook::PostCreate, Some(name), told);
+        self.refresh_routes_later(Hook::PostCreate);
         Ok(app)
     }
 
@@ -208,6 +209,7 @@ impl Platform {
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         let told = json!({ "actor": actor.name, "from": from, "to": to });
         self.notify(Hook::PostAppRename, Some(to), told);
+        self.refresh_routes_later(Hook::PostAppRename);
         self.publish_routes().await?;
         self.find_app(to)
     }

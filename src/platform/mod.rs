@@ -50,6 +50,7 @@ mod recovery;
 mod renewal;
 mod routes;
 mod sandbox;
+mod services;
 mod session;
 mod stacks;
 mod staples;
@@ -132,6 +133,7 @@ struct Inner {
     desk: acme::Desk,
     staples: staples::Staples,
     plugins: plugins::Plugins,
+    services: services::Services,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
@@ -163,6 +165,7 @@ impl Platform {
             desk,
             staples: staples::Staples::default(),
             plugins: plugins::Plugins::default(),
+            services: services::Services::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),

@@ -434,7 +434,7 @@ impl Platform {
         );
         let created = self.runtime.create(&spec, Stdio::Log).await?;
         let started = async {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await?;
             Ok(())
         };

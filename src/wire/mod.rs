@@ -9,10 +9,12 @@ mod cron;
 pub mod frames;
 mod front;
 mod kind;
+mod plugins;
 mod problem;
 mod protocol;
 mod reports;
 mod requests;
+mod services;
 mod storage;
 mod stream;
 
@@ -21,11 +23,13 @@ pub use certificates::*;
 pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
+pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
     ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
 };
 pub use reports::*;
 pub use requests::*;
+pub use services::*;
 pub use storage::*;
 pub use stream::StreamItem;
