@@ -18,6 +18,7 @@ mod image;
 mod power;
 mod proxy;
 mod pushes;
+mod services;
 mod sshd;
 mod support;
 mod survival;
