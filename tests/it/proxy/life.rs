@@ -41,6 +41,27 @@ async fn a_killed_proxy_comes_back_with_its_routes() {
 }
 
 #[tokio::test]
+async fn a_proxy_whose_log_cannot_be_written_serves() {
+    let app = App::answering(|_, _| ok("hello")).await;
+    let mut world = World::with_app(&app).await;
+    let log = world.spec.data_dir.join("logs/proxy.log");
+    std::fs::remove_file(&log).unwrap();
+    // As on a full disk. full(4)
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    let first = world.handle().await;
+    signal(first.pid(), "-KILL");
+    first.closed().await;
+    eventually(|| async {
+        let handle = world.handle().await;
+        if handle.pid() == first.pid() { Err("the same process".into()) } else { Ok(handle) }
+    })
+    .await;
+    world.address = world.supervisor.listening().unwrap().listen[0];
+    assert_eq!(world.ask(GET).await.text(), "hello");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_proxy_outlives_its_control_plane_and_is_adopted_by_the_next() {
     let app = App::answering(|_, _| ok("hello")).await;
     let world = World::with_app(&app).await;
