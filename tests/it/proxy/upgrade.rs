@@ -449,6 +449,25 @@ async fn a_port_that_is_taken_refuses_the_table_by_name() {
 }
 
 #[tokio::test]
+async fn a_full_process_lets_go_of_a_port_that_its_successor_does_not_have() {
+    let app = app("hello").await;
+    let config = quick(|config| (config.threads, config.max_connections) = (1, 1));
+    let world = World::start_with(config).await;
+    let port = free_port();
+    let routes = [("shop.test", live(&[app.address]))];
+    let mut table = world.table(&routes);
+    table.listeners = vec![ExtraListener { port, scheme: Scheme::Http }];
+    world.supervisor.set_routes(&table).await.unwrap();
+    let mut socket = open_socket(&world).await;
+    world.route(&routes).await;
+    let at_port = SocketAddr::from(([127, 0, 0, 1], port));
+    let closed = async || tokio::net::TcpStream::connect(at_port).await.is_err();
+    eventually(|| async { if closed().await { Ok(()) } else { Err("open".to_owned()) } }).await;
+    echoes(&mut socket, "served still").await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_outlives_the_deadline_is_cut() {
     let app = app("hello").await;
     let config: Config = quick(|config| config.upgrade_drain_timeout_ms = millis(50));
