@@ -443,7 +443,11 @@ impl Life {
                 biased;
                 () = ending.cancelled() => break,
                 () = handle.closed() => None,
-                Some(upgrade) = self.upgrades.recv() => Some(upgrade),
+                Some(upgrade) = self.upgrades.recv() => match upgrade.done.is_closed() {
+                    false => Some(upgrade),
+                    // Whoever asked has given up, and would not know of it.
+                    true => continue,
+                },
             };
             let next = async {
                 match upgrade {
@@ -466,10 +470,6 @@ impl Life {
     }
 
     async fn replace_dead(&mut self, handle: &ProxyHandle) -> ProxyHandle {
-        tracing::warn!(pid = handle.pid(), "proxy gone");
-        self.current.send_replace(None);
-        generations::reap(self.child.take()).await;
-        places::remove_sockets(&self.inner.spec.run_dir, handle.pid());
         match handle.again().await {
             Some(again) if !again.hello().retiring => {
                 tracing::warn!(pid = again.pid(), "the connection to the proxy was lost");
@@ -484,6 +484,10 @@ impl Life {
             }
             None => {}
         }
+        tracing::warn!(pid = handle.pid(), "proxy gone");
+        self.current.send_replace(None);
+        generations::reap(self.child.take()).await;
+        places::remove_sockets(&self.inner.spec.run_dir, handle.pid());
         self.start_again().await
     }
 
