@@ -138,6 +138,10 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         let (platform, shutdown) = (platform.clone(), shutdown.clone());
         async move { platform.keep_certificates(shutdown).await }
     });
+    let timers = tasks::spawn("timers", {
+        let (platform, shutdown) = (platform.clone(), shutdown.clone());
+        async move { platform.keep_timers(shutdown).await }
+    });
     announce(&config, &platform, &addresses)?;
     wait_for_signal().await?;
     tracing::info!("draining");
@@ -158,6 +162,7 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     }
     housekeeping.abort();
     certificates.abort();
+    timers.abort();
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);

@@ -464,5 +464,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "proxy":
         from bench_proxy import proxy
         proxy(sys.argv[2:])
+    elif sys.argv[1] == "services":
+        from bench_services import services
+        services()
     else:
         {"push": push, "footprint": footprint}[sys.argv[1]]()

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::error::Refusal;
-use crate::domain::{AppName, Invalid};
+use crate::domain::{AppName, Invalid, PluginName, ServiceName};
 use crate::platform::{Error, Kind};
 
 /// `{app}` of the path.
@@ -33,6 +33,31 @@ impl<S: Send + Sync, T: FromStr<Err: Into<Error>>> FromRequestParts<S> for Id<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let text = parameter(parts, state, "id").await?;
         Ok(Self(text.parse().map_err(Into::into)?))
+    }
+}
+
+/// `{type}` of the path: a type of services.
+#[derive(Debug)]
+pub(super) struct Type(pub(super) PluginName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Type {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Ok(Self(parameter(parts, state, "type").await?.parse()?))
+    }
+}
+
+/// `{type}/{name}` of the path: a service.
+#[derive(Debug)]
+pub(super) struct TypeAndName(pub(super) PluginName, pub(super) ServiceName);
+
+impl<S: Send + Sync> FromRequestParts<S> for TypeAndName {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let kind = parameter(parts, state, "type").await?.parse()?;
+        Ok(Self(kind, parameter(parts, state, "name").await?.parse()?))
     }
 }
 

@@ -9,8 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, certificates, checks, config, domains, edge, events, front, logs, metrics,
-    processes, pushes, releases, resources, session, ssh, stacks, system,
+    apps, builds, certificates, checks, config, cron, domains, edge, events, front, logs, metrics,
+    plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
+    system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -70,9 +71,14 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh-keys", get(ssh::keys).post(ssh::add_key))
         .route("/ssh-keys/{id}", delete(ssh::remove_key))
         .route("/ssh/exec", post(ssh::exec))
+        .nest("/services", services::routes())
+        .nest("/service-types", services::type_routes())
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
+        .merge(storage::machine_routes())
+        .route("/cron", get(cron::global).patch(cron::set_global))
         .merge(front::machine_routes())
+        .merge(plugins::routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.
@@ -101,11 +107,14 @@ fn app_routes() -> Router<Parts> {
         .route("/builds/{id}", get(builds::info))
         .route("/builds/{id}/output", get(builds::output))
         .route("/domains", domains::routes())
+        .route("/services", get(services::of_app))
         .route("/resources", get(resources::report))
         .route("/resources/limits", patch(resources::limit))
         .route("/resources/reservations", patch(resources::reserve))
         .route("/checks", get(checks::report).patch(checks::set))
         .route("/checks/run", post(checks::run))
+        .route("/mounts", storage::app_routes())
+        .merge(cron::app_routes())
         .route("/pushes", post(pushes::push))
         .route("/pushes/{id}", get(pushes::outcome))
         .merge(front::app_routes())

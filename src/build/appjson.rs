@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use crate::domain::{Check, CheckKind, EnvKey, Millis, ProcessType};
+use crate::domain::{
+    Check, CheckKind, ConcurrencyPolicy, CronTask, EnvKey, Millis, ProcessType, Schedule,
+};
 
 use super::SourceProblem;
 
@@ -20,6 +21,8 @@ pub struct AppJson {
     pub formation: BTreeMap<ProcessType, u32>,
     /// Startup checks.
     pub checks: BTreeMap<ProcessType, Vec<Check>>,
+    /// What is run on a schedule.
+    pub cron: Vec<CronTask>,
     /// Commands around a deploy.
     pub scripts: Scripts,
     /// What was understood but is not acted upon, one sentence each.
@@ -85,14 +88,12 @@ pub fn parse(text: &[u8]) -> Result<AppJson, SourceProblem> {
     })?;
     let mut notes = Vec::new();
     let checks = checks(file.healthchecks, &mut notes)?;
-    if !file.cron.is_empty() {
-        notes.push("`cron` is not run yet".into());
-    }
     Ok(AppJson {
         buildpacks: file.buildpacks.into_iter().map(BuildpackFile::into_name).collect(),
         env: env(file.env)?,
         formation: formation(file.formation)?,
         checks,
+        cron: cron(file.cron)?,
         scripts: Scripts {
             predeploy: file.scripts.dokku.predeploy,
             postdeploy: file.scripts.dokku.postdeploy,
@@ -116,7 +117,7 @@ struct File {
     #[serde(default)]
     scripts: ScriptsFile,
     #[serde(default)]
-    cron: Vec<IgnoredAny>,
+    cron: Vec<CronFile>,
 }
 
 #[derive(Deserialize)]
@@ -150,6 +151,17 @@ enum EnvFile {
 #[derive(Deserialize)]
 struct FormationFile {
     quantity: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct CronFile {
+    command: String,
+    schedule: String,
+    #[serde(default)]
+    maintenance: bool,
+    #[serde(default)]
+    concurrency_policy: ConcurrencyPolicy,
+    timeout: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -228,6 +240,57 @@ fn formation(
         }
     }
     Ok(formation)
+}
+
+/// More tasks than any app has; each is looked at every minute.
+const MAX_CRON_TASKS: usize = 50;
+/// A command line of a task; a longer one belongs into a script.
+const MAX_CRON_COMMAND: usize = 4096;
+/// How long a run may take unless the task says otherwise (as in Dokku), and at most.
+const CRON_SECONDS: u64 = 86_400;
+
+fn cron(file: Vec<CronFile>) -> Result<Vec<CronTask>, SourceProblem> {
+    let refused =
+        |problem: String, remedy: &str| refusal(None, &format!("`cron`: {problem}"), remedy);
+    if file.len() > MAX_CRON_TASKS {
+        let problem = format!("has {} tasks, more than {MAX_CRON_TASKS}", file.len());
+        return Err(refused(problem, "do several things in one task"));
+    }
+    let mut tasks: Vec<CronTask> = Vec::new();
+    for task in file {
+        let words = shlex::split(&task.command).filter(|words| !words.is_empty());
+        if words.is_none() || task.command.len() > MAX_CRON_COMMAND || task.command.contains('\0') {
+            let problem = format!("`{}` is not a command", shortened(&task.command));
+            return Err(refused(problem, "write a program and its arguments, with quotes closed"));
+        }
+        let schedule: Schedule = task
+            .schedule
+            .parse()
+            .map_err(|why: crate::domain::Invalid| refused(why.to_string(), "correct it"))?;
+        let seconds = task.timeout.unwrap_or(CRON_SECONDS);
+        if !(1..=CRON_SECONDS).contains(&seconds) {
+            let problem = format!("`timeout` of {seconds} is not 1 to {CRON_SECONDS} seconds");
+            return Err(refused(problem, "correct it"));
+        }
+        let task = CronTask {
+            command: task.command,
+            schedule,
+            concurrency_policy: task.concurrency_policy,
+            timeout: seconds_of(seconds),
+            maintenance: task.maintenance,
+        };
+        if tasks.iter().any(|other| other.id() == task.id()) {
+            let problem =
+                format!("`{}` is there twice at `{}`", shortened(&task.command), task.schedule);
+            return Err(refused(problem, "remove one"));
+        }
+        tasks.push(task);
+    }
+    Ok(tasks)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
 }
 
 fn checks(

@@ -268,6 +268,7 @@ fn command(
         .env("STAITHE_HOME", &recipe.user.home)
         .env("STAITHE_USER_DIRECTORIES", recipe.directories.user.join(" "))
         .env("STAITHE_ROOT_DIRECTORIES", recipe.directories.root.join(" "))
+        .env("STAITHE_REMOVE", recipe.files.remove.join(" "))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

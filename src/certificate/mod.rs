@@ -17,6 +17,7 @@
 //! it. A pair's file never changes once it has its name. What an authority, a resolver or a name's server
 //! answers is bounded in size and time, and is shown but never obeyed.
 
+mod address;
 mod config;
 mod error;
 mod fetch;

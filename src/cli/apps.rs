@@ -95,20 +95,20 @@ async fn exists(context: &Context, app: &AppName) -> Result<(), Failure> {
 async fn destroy(context: &mut Context, app: &AppName) -> Result<(), Failure> {
     exists(context, app).await?;
     if !context.force {
-        confirm(app)?;
+        confirm("app", app.as_str(), "its releases, config and logs")?;
     }
     context.out.step(&format!("Destroying {app}"))?;
     context.client.send(Method::DELETE, &format!("/apps/{app}"), &()).await
 }
 
-/// Has the user type the app's name. The question is talk and goes to standard error.
-fn confirm(app: &AppName) -> Result<(), Failure> {
+/// Has the user type the name of what will be gone. The question is talk and goes to standard error.
+pub(super) fn confirm(what: &str, name: &str, contents: &str) -> Result<(), Failure> {
     let mut stderr = std::io::stderr().lock();
     // If standard error is closed the user does not see the question, and the answer is missing.
     let _ = write!(
         stderr,
-        " !     `{app}` will be destroyed: its releases, config and logs. There is no way back.\n\
-        \x20      Type the name of the app to go on: "
+        " !     `{name}` will be destroyed: {contents}. There is no way back.\n\
+        \x20      Type the name of the {what} to go on: "
     )
     .and_then(|()| stderr.flush());
     let mut answer = String::new();
@@ -117,11 +117,11 @@ fn confirm(app: &AppName) -> Result<(), Failure> {
         .take(MAX_ANSWER)
         .read_line(&mut answer)
         .map_err(|error| Failure::new(Exit::Failed, format!("read the answer: {error}")))?;
-    match answer.trim() == app.as_str() {
+    match answer.trim() == name {
         true => Ok(()),
         false => Err(Failure::new(
             Exit::Refused,
-            format!("`{app}` was not destroyed: the answer was not its name"),
+            format!("`{name}` was not destroyed: the answer was not its name"),
         )
         .hint("--force destroys without asking")),
     }

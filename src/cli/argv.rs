@@ -15,6 +15,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("builds", "list"),
     ("checks", "report"),
     ("config", "show"),
+    ("cron", "report"),
     ("domains", "report"),
     ("error-pages", "report"),
     ("events", "list"),
@@ -28,6 +29,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("routes", "list"),
     ("ssh-keys", "list"),
     ("stack", "list"),
+    ("storage", "report"),
 ];
 
 /// Rewrites `arguments` for the tree of commands.
@@ -58,6 +60,8 @@ pub(super) fn normalize(arguments: Vec<String>, tree: &Command) -> Result<Vec<St
     Ok(normal)
 }
 
+/// The hidden command that asks the server whose a command is.
+const FOREIGN: &str = "plugin-command";
 const NO_APP: &str = "--app needs the name of an app";
 
 /// A command found in the tree, and what follows it.
@@ -76,7 +80,9 @@ fn resolve<'a>(
         Some((noun, verb)) => (noun, Some(verb.to_owned()).filter(|verb| !verb.is_empty())),
         None => (name, None),
     };
-    let noun = tree.find_subcommand(noun_name).ok_or_else(|| unknown(name, tree))?;
+    let Some(noun) = tree.find_subcommand(noun_name) else {
+        return foreign(noun_name, verb, rest, tree).ok_or_else(|| unknown(name, tree));
+    };
     if !noun.has_subcommands() {
         let words = vec![noun.get_name().to_owned()];
         return match verb {
@@ -101,6 +107,19 @@ fn resolve<'a>(
     let command = noun.find_subcommand(&verb).ok_or_else(|| unknown(&full, tree))?;
     let words = vec![noun.get_name().to_owned(), command.get_name().to_owned()];
     Ok(Target { words, command, rest })
+}
+
+/// A command that may be a plugin's; the server knows.
+fn foreign<'a>(
+    noun: &str,
+    verb: Option<String>,
+    rest: Vec<String>,
+    tree: &'a Command,
+) -> Option<Target<'a>> {
+    let command = tree.find_subcommand(FOREIGN)?;
+    noun.parse::<crate::domain::PluginName>().ok()?;
+    let words = vec![FOREIGN.to_owned(), noun.to_owned(), verb?];
+    Some(Target { words, command, rest })
 }
 
 fn default_verb(noun: &str) -> Option<&'static str> {
@@ -188,7 +207,7 @@ fn is_known(name: &str, command: &Command) -> bool {
 }
 
 /// No such command, and the one that was probably meant.
-fn unknown(name: &str, tree: &Command) -> Failure {
+pub(super) fn unknown(name: &str, tree: &Command) -> Failure {
     let failure = Failure::usage(format!("`{}` is not a staithe command", name.escape_default()));
     let names = tree.get_subcommands().flat_map(|noun| {
         let noun_itself = noun.has_subcommands().then(|| noun.get_name().to_owned());
@@ -282,10 +301,9 @@ mod tests {
     #[test]
     fn unknown_commands_are_guessed_at() {
         let all = "`staithe help` lists all commands";
-        check(
-            "ap:create x",
-            &format!("`ap:create` is not a staithe command; did you mean `apps:create`? {all}"),
-        );
+        // It may be a plugin's; the server is asked first.
+        check("ap:create x", "plugin-command ap create x");
+        check("slack-webhook:set --app shop url", "plugin-command slack-webhook set shop url");
         check(
             "apps:crate x",
             &format!("`apps:crate` is not a staithe command; did you mean `apps:create`? {all}"),

@@ -5,8 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, domains, events, git, help, letsencrypt, logs, pages,
-    ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, system,
+    apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
+    pages, plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage,
+    system,
 };
 
 /// A git-push platform in one program.
@@ -93,6 +94,12 @@ pub(super) enum Noun {
     /// Quotas
     #[command(subcommand)]
     Resource(resource::Verb),
+    /// Storage: volumes, which outlive containers and releases
+    #[command(subcommand)]
+    Storage(storage::Verb),
+    /// Cron: what apps have run on a schedule
+    #[command(subcommand)]
+    Cron(cron::Verb),
     /// Deploy checks
     #[command(subcommand)]
     Checks(checks::Verb),
@@ -108,6 +115,12 @@ pub(super) enum Noun {
     /// Stacks: the base images of builds and instances
     #[command(subcommand)]
     Stack(stack::Verb),
+    /// Plugins: what they add, and what is set about them
+    #[command(subcommand)]
+    Plugin(plugins::Verb),
+    /// A command of a plugin's
+    #[command(hide = true)]
+    PluginCommand(plugins::Foreign),
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
@@ -145,11 +158,15 @@ impl Noun {
             Self::Url(urls) => urls.first(context).await,
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,
+            Self::Storage(verb) => verb.run(context).await,
+            Self::Cron(verb) => verb.run(context).await,
             Self::Checks(verb) => verb.run(context).await,
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,
             Self::SshKeys(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
+            Self::Plugin(verb) => verb.run(context).await,
+            Self::PluginCommand(foreign) => foreign.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
             Self::Gc(gc) => gc.run(context).await,

@@ -89,6 +89,31 @@ impl Context {
     }
 }
 
+impl Context {
+    /// [`Context::report`], or with `--global` the one at `path`.
+    pub(super) async fn report_or_global<T, G>(
+        &mut self,
+        args: &GlobalReportArgs,
+        path: &str,
+        render: fn(&AppName, &T) -> Report,
+        render_global: fn(&G) -> Report,
+    ) -> Result<(), Failure>
+    where
+        T: Serialize + DeserializeOwned,
+        G: Serialize + DeserializeOwned,
+    {
+        let GlobalReportArgs { report: args, global } = args;
+        if !global {
+            return self.report(args, path, render).await;
+        }
+        let found: G = self.client.get(path).await?;
+        match args.format.format {
+            Format::Json => self.out.json(&found),
+            Format::Text => render_global(&found).print(&mut self.out, args.field.as_deref()),
+        }
+    }
+}
+
 /// The app that a command is about.
 #[derive(Debug, Args)]
 pub(super) struct AppArg {
@@ -106,4 +131,38 @@ pub(super) struct ReportArgs {
     pub(super) field: Option<String>,
     #[command(flatten)]
     pub(super) format: FormatArg,
+}
+
+/// What reports take of what there is for all apps together, too.
+#[derive(Debug, Args)]
+pub(super) struct GlobalReportArgs {
+    #[command(flatten)]
+    report: ReportArgs,
+    /// What holds for all apps that set nothing themselves
+    #[arg(long)]
+    global: bool,
+}
+
+/// How many lines of a log are shown if not told; Dokku's number.
+const DEFAULT_LINES: usize = 100;
+
+/// What commands take that show an app's log.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    #[command(flatten)]
+    app: AppArg,
+    /// Goes on with new lines as they come
+    #[arg(long, short)]
+    tail: bool,
+    /// How many of the last lines
+    #[arg(long, short, default_value_t = DEFAULT_LINES)]
+    num: usize,
+}
+
+impl LogArgs {
+    /// Where the app's log `name` is.
+    pub(super) fn path(&self, name: &str) -> String {
+        let Self { app: AppArg { app }, tail, num } = self;
+        format!("/apps/{app}/{name}?num={num}&tail={tail}")
+    }
 }

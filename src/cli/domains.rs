@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use super::context::{AppArg, Context, ReportArgs};
+use super::context::{AppArg, Context, GlobalReportArgs};
 use super::exit::Failure;
-use super::output::{Format, Report};
+use super::output::Report;
 use crate::domain::{AppName, Hostname};
 use crate::wire::{DomainList, DomainReport};
 
@@ -22,7 +22,7 @@ pub(super) enum Verb {
     #[command(visible_alias = "reset")]
     Clear(AppArg),
     /// Shows an app's domains, or the global ones
-    Report(ReportOf),
+    Report(GlobalReportArgs),
     /// Adds global domains; an app `shop` is `shop.<global domain>` by default
     AddGlobal(Domains),
     /// Removes global domains
@@ -50,16 +50,6 @@ pub(super) struct Domains {
     domain: Vec<Hostname>,
 }
 
-/// `domains:report`.
-#[derive(Debug, Args)]
-pub(super) struct ReportOf {
-    #[command(flatten)]
-    report: ReportArgs,
-    /// Only the global domains
-    #[arg(long)]
-    global: bool,
-}
-
 impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
@@ -67,7 +57,9 @@ impl Verb {
             Self::Remove(args) => change(context, Method::DELETE, args, "Removing").await,
             Self::Set(args) => change(context, Method::PUT, args, "Setting").await,
             Self::Clear(AppArg { app }) => clear(context, app).await,
-            Self::Report(args) => show(context, args).await,
+            Self::Report(args) => {
+                context.report_or_global(&args, "/domains", report, global_report).await
+            }
             Self::AddGlobal(args) => add_global(context, args).await,
             Self::RemoveGlobal(args) => remove_global(context, &args).await,
             Self::SetGlobal(args) => set_global(context, args.domain).await,
@@ -126,19 +118,10 @@ async fn set_global(context: &mut Context, domains: Vec<Hostname>) -> Result<(),
     Ok(())
 }
 
-async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
-    if !args.global {
-        return context.report(&args.report, "/domains", report).await;
-    }
-    let domains = global(context).await?;
-    match args.report.format.format {
-        Format::Json => context.out.json(&DomainList { domains }),
-        Format::Text => {
-            let mut report = Report::new("Global domains information");
-            global_rows(&mut report, &domains);
-            report.print(&mut context.out, args.report.field.as_deref())
-        }
-    }
+fn global_report(list: &DomainList) -> Report {
+    let mut report = Report::new("Global domains information");
+    global_rows(&mut report, &list.domains);
+    report
 }
 
 fn report(app: &AppName, domains: &DomainReport) -> Report {

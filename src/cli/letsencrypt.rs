@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use super::context::{AppArg, Context, ReportArgs};
+use super::context::{AppArg, Context, GlobalReportArgs};
 use super::exit::Failure;
 use super::output::{Format, FormatArg, Report, Table, span, time};
 use crate::domain::{AcmeSettings, AppName};
@@ -26,7 +26,7 @@ pub(super) enum Verb {
     /// agrees to the authority's terms of service
     Set(Set),
     /// Shows what is in force, and how far each domain has come
-    Report(ReportOf),
+    Report(GlobalReportArgs),
     /// Prints whether an app has automatic certificates
     Active(AppArg),
 }
@@ -49,16 +49,6 @@ pub(super) struct Set {
     words: Vec<String>,
 }
 
-/// `letsencrypt:report`.
-#[derive(Debug, Args)]
-pub(super) struct ReportOf {
-    #[command(flatten)]
-    report: ReportArgs,
-    /// What is in force for apps that set nothing themselves
-    #[arg(long)]
-    global: bool,
-}
-
 impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
@@ -68,7 +58,9 @@ impl Verb {
             Self::List(format) => list(context, format).await,
             Self::AutoRenew(args) => renew(context, args).await,
             Self::Set(args) => set(context, args).await,
-            Self::Report(args) => show(context, args).await,
+            Self::Report(args) => {
+                context.report_or_global(&args, "/letsencrypt", report, global_report).await
+            }
             Self::Active(AppArg { app }) => active(context, &app).await,
         }
     }
@@ -172,19 +164,10 @@ async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
-    if !args.global {
-        return context.report(&args.report, "/letsencrypt", report).await;
-    }
-    let found: AcmeReport = context.client.get("/letsencrypt").await?;
-    match args.report.format.format {
-        Format::Json => context.out.json(&found),
-        Format::Text => {
-            let mut report = Report::new("Global letsencrypt information");
-            rows(&mut report, &found);
-            report.print(&mut context.out, args.report.field.as_deref())
-        }
-    }
+fn global_report(found: &AcmeReport) -> Report {
+    let mut report = Report::new("Global letsencrypt information");
+    rows(&mut report, found);
+    report
 }
 
 fn rows(report: &mut Report, found: &AcmeReport) {

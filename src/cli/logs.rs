@@ -3,25 +3,16 @@
 use clap::Args;
 
 use super::client::escape;
-use super::context::{AppArg, Context};
+use super::context::{Context, LogArgs};
 use super::exit::Failure;
 use super::output::{Format, FormatArg};
 use crate::wire::LogLine;
-
-/// How many lines are shown if not told; Dokku's number.
-const DEFAULT_LINES: usize = 100;
 
 /// `logs`.
 #[derive(Debug, Args)]
 pub(super) struct Logs {
     #[command(flatten)]
-    app: AppArg,
-    /// Goes on with new lines as they come
-    #[arg(long, short)]
-    tail: bool,
-    /// How many of the last lines
-    #[arg(long, short, default_value_t = DEFAULT_LINES)]
-    num: usize,
+    log: LogArgs,
     /// Only this process type or instance: `web`, `web.2`
     #[arg(long, short, value_name = "process")]
     ps: Option<String>,
@@ -34,7 +25,7 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let mut path = format!("/apps/{}/logs?num={}&tail={}", self.app.app, self.num, self.tail);
+        let mut path = self.log.path("logs");
         if let Some(process) = &self.ps {
             path.push_str(&format!("&process={}", escape(process)));
         }

@@ -3,20 +3,17 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use super::context::{AppArg, Context, ReportArgs};
+use super::context::{AppArg, Context, GlobalReportArgs, LogArgs};
 use super::exit::Failure;
 use super::output::{Format, FormatArg, Report};
 use crate::domain::{AppName, ProxyKey};
 use crate::wire::{ProxyChange, ProxyProcess, ProxyReport, ProxyUpgradeReport, Switch};
 
-/// How many lines are shown if not told; as of `logs`.
-const DEFAULT_LINES: usize = 100;
-
 /// `proxy:<verb>`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Shows how an app's requests are treated, or what is set for all apps
-    Report(ReportOf),
+    Report(GlobalReportArgs),
     /// Sets a property, at once and without a restart; without a value, its default
     Set(Set),
     /// Puts an app on the web (the default)
@@ -24,7 +21,7 @@ pub(super) enum Verb {
     /// Takes an app off the web: its domains are unknown hosts
     Disable(AppArg),
     /// Shows the requests of an app's clients
-    Logs(Logs),
+    Logs(LogArgs),
     /// Replaces the proxy's process, without a refused or lost connection
     ///
     /// The new process takes the listening sockets over. The old one answers what is open, tells
@@ -45,21 +42,11 @@ pub(super) struct Upgrade {
 #[derive(Debug, Subcommand)]
 pub(super) enum NginxVerb {
     /// As `proxy:report`
-    Report(ReportOf),
+    Report(GlobalReportArgs),
     /// As `proxy:set`
     Set(Set),
     /// As `proxy:logs`
-    AccessLogs(Logs),
-}
-
-/// `proxy:report`.
-#[derive(Debug, Args)]
-pub(super) struct ReportOf {
-    #[command(flatten)]
-    report: ReportArgs,
-    /// What is set for all apps
-    #[arg(long)]
-    global: bool,
+    AccessLogs(LogArgs),
 }
 
 /// `proxy:set`.
@@ -77,23 +64,10 @@ pub(super) struct Set {
     value: Vec<String>,
 }
 
-/// `proxy:logs`.
-#[derive(Debug, Args)]
-pub(super) struct Logs {
-    #[command(flatten)]
-    app: AppArg,
-    /// Goes on with new lines as they come
-    #[arg(long, short)]
-    tail: bool,
-    /// How many of the last lines
-    #[arg(long, short, default_value_t = DEFAULT_LINES)]
-    num: usize,
-}
-
 impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
-            Self::Report(args) => show(context, args).await,
+            Self::Report(args) => show(context, &args).await,
             Self::Set(args) => set(context, args).await,
             Self::Enable(AppArg { app }) => switch(context, &app, true).await,
             Self::Disable(AppArg { app }) => switch(context, &app, false).await,
@@ -106,18 +80,16 @@ impl Verb {
 impl NginxVerb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
-            Self::Report(args) => show(context, args).await,
+            Self::Report(args) => show(context, &args).await,
             Self::Set(args) => set(context, args).await,
             Self::AccessLogs(args) => logs(context, &args).await,
         }
     }
 }
 
-async fn logs(context: &mut Context, args: &Logs) -> Result<(), Failure> {
-    let Logs { app: AppArg { app }, tail, num } = args;
-    let path = format!("/apps/{app}/access-log?num={num}&tail={tail}");
+async fn logs(context: &mut Context, args: &LogArgs) -> Result<(), Failure> {
     let out = &mut context.out;
-    context.client.values(&path, |line: String| out.line(&line)).await
+    context.client.values(&args.path("access-log"), |line: String| out.line(&line)).await
 }
 
 async fn set(context: &mut Context, args: Set) -> Result<(), Failure> {
@@ -171,20 +143,15 @@ async fn switch(context: &mut Context, app: &AppName, enabled: bool) -> Result<(
     Ok(())
 }
 
-async fn show(context: &mut Context, args: ReportOf) -> Result<(), Failure> {
-    if !args.global {
-        return context.report(&args.report, "/proxy", report).await;
-    }
-    let global: ProxyReport = context.client.get("/proxy").await?;
-    match args.report.format.format {
-        Format::Json => context.out.json(&global),
-        Format::Text => {
-            let mut report = Report::new("Global proxy information");
-            property_rows(&mut report, &global);
-            process_rows(&mut report, &global.processes);
-            report.print(&mut context.out, args.report.field.as_deref())
-        }
-    }
+async fn show(context: &mut Context, args: &GlobalReportArgs) -> Result<(), Failure> {
+    context.report_or_global(args, "/proxy", report, global_report).await
+}
+
+fn global_report(proxy: &ProxyReport) -> Report {
+    let mut report = Report::new("Global proxy information");
+    property_rows(&mut report, proxy);
+    process_rows(&mut report, &proxy.processes);
+    report
 }
 
 fn report(app: &AppName, proxy: &ProxyReport) -> Report {

@@ -74,7 +74,7 @@ fn parse_env(pair: &str) -> Result<(EnvKey, Secret), Failure> {
 }
 
 /// The size of the user's terminal, if input and output are one.
-fn terminal_size(no_tty: bool) -> Option<TerminalSize> {
+pub(super) fn terminal_size(no_tty: bool) -> Option<TerminalSize> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     if no_tty || !stdin.is_terminal() || !stdout.is_terminal() {
         return None;
@@ -86,7 +86,11 @@ fn terminal_size(no_tty: bool) -> Option<TerminalSize> {
 }
 
 /// Ends with the process's exit code.
-async fn attach(context: &Context, path: &str, request: &RunRequest) -> Result<(), Failure> {
+pub(super) async fn attach(
+    context: &Context,
+    path: &str,
+    request: &RunRequest,
+) -> Result<(), Failure> {
     let connection = context.client.session(path, request).await?;
     match terminal::attach(connection, request.terminal.is_some()).await? {
         0 => Ok(()),

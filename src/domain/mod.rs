@@ -7,11 +7,13 @@
 mod acme;
 mod actor;
 mod app;
+mod backup;
 mod build;
 mod certificate;
 mod check;
 mod config;
 mod credential;
+mod cron;
 mod event;
 mod front;
 mod hostname;
@@ -33,11 +35,18 @@ mod volume;
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
 pub use actor::Actor;
 pub use app::{App, AppId, AppName, BranchName, RunState};
+pub use backup::{
+    BACKUP_SETTINGS, Backup, BackupCause, BackupId, BackupPlace, BackupSettings, BackupState,
+    Retention,
+};
 pub use build::{Build, BuildId, BuildStatus};
 pub use certificate::{CertificateFacts, CertificateSource};
 pub use check::{Check, CheckKind, CheckSettings};
 pub use config::{ConfigVars, EnvKey, Secret};
 pub use credential::Credential;
+pub use cron::{
+    ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
+};
 pub use event::Event;
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,

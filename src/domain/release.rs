@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Actor, AppId, BuildId, Check, ConfigVars, Formation, Invalid, ProcessType, ResourceSettings,
-    Timestamp, VolumeMounts,
+    Actor, AppId, BuildId, Check, ConfigVars, CronTask, Formation, Invalid, ProcessType,
+    ResourceSettings, Timestamp, VolumeMounts,
 };
 
 /// A release's number within its app, from 1; written `v7`.
@@ -85,6 +85,9 @@ pub struct Release {
     /// The volumes in force; releases of before there were any have none.
     #[serde(default)]
     pub mounts: VolumeMounts,
+    /// What is run on a schedule, from the source's `app.json`.
+    #[serde(default)]
+    pub cron: Vec<CronTask>,
     /// One line for people: `Deploy 1a2b3c4`, `Set FOO`, `Rollback to v3`.
     pub description: String,
     /// Who caused it.

@@ -142,16 +142,6 @@ impl Service {
     pub fn title(&self) -> String {
         format!("{} service `{}`", self.kind, self.name)
     }
-
-    /// The address of the service as an app is given it, out of the type's template.
-    pub fn url(&self, template: &str, port: u16) -> String {
-        template
-            .replace("{password}", self.password.expose())
-            .replace("{host}", &self.host())
-            .replace("{port}", &port.to_string())
-            .replace("{database}", &self.name.database())
-            .replace("{name}", self.name.as_str())
-    }
 }
 
 /// `staithe-postgres-shop-db`: as Dokku's `dokku-postgres-shop-db`, a plain host name.
@@ -279,16 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_made_from_the_types_template() {
-        let service = service("postgres", "Shop_DB-2");
-        assert_eq!(service.host(), "staithe-postgres-shop-db-2");
-        let template = "postgres://postgres:{password}@{host}:{port}/{database}";
-        assert_eq!(
-            service.url(template, 5432),
-            "postgres://postgres:pw@staithe-postgres-shop-db-2:5432/Shop_DB_2"
-        );
+    fn a_service_is_known_by_a_plain_host_name() {
+        assert_eq!(service("postgres", "Shop_DB-2").host(), "staithe-postgres-shop-db-2");
         let long = "a".repeat(48);
-        assert!(self::service("postgres-with-extensions", &long).host().len() <= 63);
+        assert!(service("postgres-with-extensions", &long).host().len() <= 63);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod hook;
 mod quarantine;
 mod repositories;
 mod serve;
+mod snapshot;
 mod submodule;
 mod update;
 

@@ -45,6 +45,15 @@ pub(super) struct Submodule {
 pub(super) struct Fetched(PathBuf);
 
 impl Fetched {
+    /// An empty repository to fetch into.
+    pub(super) fn new(repositories: &Repositories) -> Result<Self, Error> {
+        Ok(Self(repositories.init_scratch()?))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn objects(&self) -> PathBuf {
         self.0.join("objects")
     }
@@ -88,7 +97,7 @@ pub(super) async fn fetch(
     repositories: &Repositories,
     module: &Submodule,
 ) -> Result<Fetched, Error> {
-    let fetched = Fetched(repositories.init_scratch()?);
+    let fetched = Fetched::new(repositories)?;
     let commit = module.commit.to_string();
     let shallow = ["--depth=1", "--", &module.url, &commit];
     let all = ["--", &module.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
@@ -106,7 +115,7 @@ fn failure(path: &Path, url: &str, reason: impl Into<String>) -> Error {
 }
 
 /// The URL without what may be a password, safe for a terminal.
-fn redacted(url: &str) -> String {
+pub(super) fn redacted(url: &str) -> String {
     let shown = match url.split_once("://") {
         Some((scheme, rest)) => {
             let end = rest.find('/').unwrap_or(rest.len());
@@ -119,7 +128,7 @@ fn redacted(url: &str) -> String {
     shown.escape_debug().take(300).collect()
 }
 
-fn check_url(url: &str, protocols: &[String]) -> Result<(), String> {
+pub(super) fn check_url(url: &str, protocols: &[String]) -> Result<(), String> {
     if url.is_empty() {
         return Err("`.gitmodules` names no URL for it".to_owned());
     }
@@ -197,7 +206,7 @@ fn urls_by_path(listing: &str) -> HashMap<String, String> {
 }
 
 /// Runs `git fetch`; an error is what git said last.
-async fn run_fetch(
+pub(super) async fn run_fetch(
     repositories: &Repositories,
     repository: &Path,
     arguments: &[&str],

@@ -65,6 +65,7 @@ impl Platform {
         self.publish_routes().await?;
         self.0.desk.wake();
         self.notify(Hook::PostCreate, Some(name), told);
+        self.refresh_routes_later(Hook::PostCreate);
         Ok(app)
     }
 
@@ -169,6 +170,7 @@ impl Platform {
         let _guard = lane.deploy().await;
         self.store.set_run_state(app.id, RunState::Stopped)?;
         self.discard(&self.0.instances.of_app(app.id)).await;
+        self.0.cron.cancel_app(app.id);
         self.end_one_offs(app.id).await;
         self.0.instances.forget_app(app.id);
         self.repositories.remove(name)?;
@@ -207,6 +209,7 @@ impl Platform {
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         let told = json!({ "actor": actor.name, "from": from, "to": to });
         self.notify(Hook::PostAppRename, Some(to), told);
+        self.refresh_routes_later(Hook::PostAppRename);
         self.publish_routes().await?;
         self.find_app(to)
     }

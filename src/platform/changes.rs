@@ -60,7 +60,7 @@ impl Platform {
 
     /// Applies `edit` to the app's settings. A deployed app gets a release with them; they are kept
     /// only if it deploys. An app without a release just keeps them.
-    async fn change_settings(
+    pub(super) async fn change_settings(
         &self,
         name: AppName,
         change: Change,
@@ -214,6 +214,7 @@ impl Platform {
             };
             output.step(&format!("{verb} {name}"));
             platform.store.set_run_state(app.id, state)?;
+            platform.0.clock.wake();
             platform.0.instances.reset_histories(app.id);
             let failures = platform.converge(&platform.find_app(&name)?, &guard).await?;
             platform.note(app.id, kind, &format!("{verb} {name}"), &actor);
@@ -410,16 +411,16 @@ impl Platform {
 
 /// What a change of settings is, beside the change.
 #[derive(Debug)]
-struct Change {
-    kind: &'static str,
-    description: String,
-    actor: Actor,
-    release_command: bool,
-    no_restart: bool,
+pub(super) struct Change {
+    pub(super) kind: &'static str,
+    pub(super) description: String,
+    pub(super) actor: Actor,
+    pub(super) release_command: bool,
+    pub(super) no_restart: bool,
 }
 
 impl Change {
-    fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
+    pub(super) fn new(kind: &'static str, description: String, actor: &Actor) -> Self {
         Self { kind, description, actor: actor.clone(), release_command: false, no_restart: false }
     }
 }
@@ -445,6 +446,7 @@ pub(super) fn draft(
         formation: settings.formation.clone(),
         resources: settings.resources.clone(),
         mounts: settings.mounts.clone(),
+        cron: base.map(|base| base.cron.clone()).unwrap_or_default(),
         description: description.to_owned(),
         actor: actor.clone(),
         created_at: clock::now(),

@@ -107,6 +107,7 @@ impl Platform {
         let Deploy { app, release, output, .. } = *deploy;
         self.store.set_current_release(app, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
+        self.0.clock.wake();
         for instance in started {
             self.0.instances.set_status(&instance.container, InstanceStatus::Running);
         }

@@ -1,6 +1,7 @@
 //! What a verb can fail with, and which kind of failure that is.
 
 use crate::domain::{AppName, Invalid};
+use crate::support::report;
 use crate::wire::Kind;
 
 /// A refusal or failure of a verb.
@@ -146,6 +147,23 @@ impl From<crate::git::Error> for Error {
 impl From<crate::certificate::Error> for Error {
     fn from(error: crate::certificate::Error) -> Self {
         Self::internal("a certificate cannot be kept or read", error)
+    }
+}
+
+impl From<crate::archive::Error> for Error {
+    fn from(error: crate::archive::Error) -> Self {
+        use crate::archive::Error as Archive;
+        let kind = match &error {
+            Archive::Settings(_) => Kind::Invalid,
+            Archive::Missing { .. } => Kind::NotFound,
+            Archive::Unreachable { .. } => Kind::Unavailable,
+            _ => Kind::Failed,
+        };
+        let made = Self::new(kind, report(&error));
+        match error.hint() {
+            Some(hint) => made.hint(hint),
+            None => made,
+        }
     }
 }
 

@@ -244,7 +244,7 @@ impl Platform {
         addresses: Addresses,
     ) -> Result<()> {
         let created = self.runtime.create(spec, Stdio::Log).await?;
-        self.attach_network(&created, addresses).await?;
+        self.attach_network(&created, addresses, Egress::Open).await?;
         self.runtime.start(&spec.id).await.map_err(|error| {
             Error::new(
                 super::Kind::Failed,
@@ -253,21 +253,22 @@ impl Platform {
         })
     }
 
-    /// Joins a created container to the network.
+    /// Joins a created container to the network; it may reach the services of its app by then.
     pub(super) async fn attach_network(
         &self,
         created: &crate::container::Created,
         addresses: Addresses,
+        egress: Egress,
     ) -> Result<()> {
         use std::os::fd::AsFd;
         let endpoint = Endpoint {
             link: self.network.link_name(&created.id),
             addresses,
-            egress: Egress::Open,
+            egress,
             bandwidth: Bandwidth::default(),
         };
         self.network.attach(created.netns.as_fd(), &endpoint).await?;
-        Ok(())
+        self.open_edges(&created.id).await
     }
 
     /// Puts an instance under watch: its end is noticed, noted and cleaned up.

@@ -28,19 +28,21 @@ pub(super) enum Purpose {
     Instance,
     OneOff,
     Build,
+    Service,
 }
 
 impl Purpose {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Instance => "instance",
             Self::OneOff => "one-off",
             Self::Build => "build",
+            Self::Service => "service",
         }
     }
 
     pub(super) fn from_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
-        let purposes = [Self::Instance, Self::OneOff, Self::Build];
+        let purposes = [Self::Instance, Self::OneOff, Self::Build, Self::Service];
         purposes
             .into_iter()
             .find(|purpose| labels.get("purpose").is_some_and(|label| label == purpose.label()))
@@ -144,7 +146,8 @@ impl Platform {
         };
         let mut spec = ContainerSpec::new(&id, rootfs, self.id_map(frame.app.id), cgroup);
         spec.hostname = hostname(frame.app, frame.name);
-        spec.mounts = self.standard_mounts(&spec, frame.addresses)?;
+        let services = self.service_hosts(frame.app.id)?;
+        spec.mounts = self.standard_mounts(&spec, frame.addresses, &services)?;
         spec.labels = [
             ("purpose", frame.purpose.label().to_owned()),
             ("app", frame.app.id.to_string()),
@@ -166,6 +169,7 @@ impl Platform {
         &self,
         spec: &ContainerSpec,
         addresses: Addresses,
+        others: &[(String, Addresses)],
     ) -> Result<Vec<Mount>> {
         let directory = self.instance_run_dir(&spec.id);
         let failed = |error| Error::internal("cannot write a container's host files", error);
@@ -177,7 +181,7 @@ impl Platform {
                 .map_err(failed)?;
             Ok(path)
         };
-        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses, &[]))?;
+        let hosts = write("hosts", &self.network.hosts(&spec.hostname, addresses, others))?;
         let resolver = write("resolv.conf", &self.network.resolv_conf())?;
         let mut mounts =
             vec![read_only(hosts, "/etc/hosts"), read_only(resolver, "/etc/resolv.conf")];
@@ -215,7 +219,7 @@ impl Platform {
         Ok(env.into_iter().collect())
     }
 
-    fn log_spec(
+    pub(super) fn log_spec(
         &self,
         app: AppId,
         name: &str,

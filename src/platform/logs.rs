@@ -31,21 +31,7 @@ impl Platform {
     /// `NotFound`.
     pub async fn logs(&self, name: &AppName, query: LogQuery) -> Result<mpsc::Receiver<LogLine>> {
         let app = self.find_app(name)?;
-        let (tx, rx) = mpsc::channel(QUEUE);
-        let directory = self.log_dir(app.id);
-        tasks::spawn("logs", async move {
-            let mut reader =
-                Reader { directory, process: query.process, positions: HashMap::new() };
-            let count = query.num.unwrap_or(DEFAULT_LINES).min(MAX_LINES);
-            let mut lines = reader.read_new(TAIL_BYTES).await;
-            let skip = lines.len().saturating_sub(count);
-            lines.drain(..skip);
-            while send_all(&tx, lines).await && query.tail {
-                tokio::time::sleep(POLL).await;
-                lines = reader.read_new(u64::MAX).await;
-            }
-        });
-        Ok(rx)
+        Ok(follow(self.log_dir(app.id), query))
     }
 
     /// The last lines that a container wrote.
@@ -92,6 +78,23 @@ impl Platform {
             }
         }
     }
+}
+
+/// The lines below a directory of logs, oldest first; ends unless `tail`.
+pub(super) fn follow(directory: PathBuf, query: LogQuery) -> mpsc::Receiver<LogLine> {
+    let (tx, rx) = mpsc::channel(QUEUE);
+    tasks::spawn("logs", async move {
+        let mut reader = Reader { directory, process: query.process, positions: HashMap::new() };
+        let count = query.num.unwrap_or(DEFAULT_LINES).min(MAX_LINES);
+        let mut lines = reader.read_new(TAIL_BYTES).await;
+        let skip = lines.len().saturating_sub(count);
+        lines.drain(..skip);
+        while send_all(&tx, lines).await && query.tail {
+            tokio::time::sleep(POLL).await;
+            lines = reader.read_new(u64::MAX).await;
+        }
+    });
+    rx
 }
 
 async fn send_all(tx: &mpsc::Sender<LogLine>, lines: Vec<LogLine>) -> bool {

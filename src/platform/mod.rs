@@ -15,10 +15,12 @@
 mod access_logs;
 mod acme;
 mod apps;
+mod backups;
 mod certificates;
 mod changes;
 mod clock;
 mod config;
+mod cron;
 mod deploy;
 mod domains;
 mod error;
@@ -48,9 +50,12 @@ mod recovery;
 mod renewal;
 mod routes;
 mod sandbox;
+mod services;
 mod session;
 mod stacks;
 mod staples;
+mod storage;
+mod timers;
 mod volumes;
 
 use std::future::Future;
@@ -64,11 +69,13 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 
 pub use crate::wire::{
-    AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, DomainReport,
-    InstanceReport, InstanceStatus, Kind, LogLine, LogQuery, MaintenanceReport, Page, PageReport,
-    PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport,
-    PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport, ResourceScope,
-    RouteReport, RunRequest, SshKey, StackReport, Switch, TerminalSize,
+    AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
+    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
+    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
+    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
+    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
+    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
+    VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -126,10 +133,13 @@ struct Inner {
     desk: acme::Desk,
     staples: staples::Staples,
     plugins: plugins::Plugins,
+    services: services::Services,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
+    cron: cron::Runs,
+    clock: timers::Clock,
 }
 
 impl std::ops::Deref for Platform {
@@ -155,8 +165,11 @@ impl Platform {
             desk,
             staples: staples::Staples::default(),
             plugins: plugins::Plugins::default(),
+            services: services::Services::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
+            cron: cron::Runs::default(),
+            clock: timers::Clock::default(),
         }))
     }
 

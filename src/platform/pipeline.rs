@@ -231,6 +231,7 @@ impl Platform {
             commit: Some(source.commit.to_string()),
             processes: product.processes,
             checks: product.checks,
+            cron: product.app_json.cron.clone(),
             ..changes::draft(&app, None, &settings, &source.actor, &description)
         };
         let draft = Draft { release, settings: &settings, release_command: true };
@@ -433,7 +434,7 @@ impl Platform {
         );
         let created = self.runtime.create(&spec, Stdio::Log).await?;
         let started = async {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await?;
             Ok(())
         };

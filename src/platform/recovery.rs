@@ -47,12 +47,14 @@ impl Platform {
         // First: services are known by their plugins.
         self.load_plugins()?;
         self.fail_interrupted(&mut recovery)?;
+        self.recover_services().await?;
         let apps = self.store.apps()?;
         for container in self.runtime.list().await? {
             self.adopt_or_remove(&apps, container, &mut recovery).await;
         }
         self.remove_leftovers().await?;
         self.report_unknown_volumes()?;
+        self.fail_interrupted_cron_runs()?;
         let since = self.0.routes.changes();
         self.publish_routes().await?;
         for container in &recovery.retiring {
@@ -70,13 +72,26 @@ impl Platform {
             );
             self.note_named(None, "platform.recovered", &message, &Actor::platform());
         }
-        for app in apps {
-            let platform = self.clone();
-            crate::support::tasks::spawn("recovery", async move {
-                platform.converge_logged(app.id).await
-            });
-        }
+        self.prepare_services().await?;
+        self.start_everything(apps);
         Ok(recovery)
+    }
+
+    /// Starts what is missing, in the background: services first, then the apps that are linked to
+    /// them; other apps need not wait.
+    fn start_everything(&self, apps: Vec<App>) {
+        let (linked, others): (Vec<_>, Vec<_>) =
+            apps.into_iter().partition(|app| self.has_services(app.id));
+        let converge = |platform: Platform, apps: Vec<App>| async move {
+            let all = apps.iter().map(|app| platform.converge_logged(app.id));
+            futures_util::future::join_all(all).await;
+        };
+        let platform = self.clone();
+        crate::support::tasks::spawn("recovery", converge(platform.clone(), others));
+        crate::support::tasks::spawn("recovery", async move {
+            platform.start_services().await;
+            converge(platform.clone(), linked).await;
+        });
     }
 
     /// How long its requests may go on is its app's to say; those of an app that is gone, as for all.
@@ -97,8 +112,11 @@ impl Platform {
         for container in &containers {
             self.0.instances.set_status(&container.id, InstanceStatus::Retiring);
         }
+        self.services_stopping();
         let stops = containers.iter().map(|container| async {
-            if let Err(error) = self.runtime.stop(&container.id, Signal::TERM, TAKE_DOWN).await {
+            let manner = self.take_down_manner(container);
+            let (signal, grace) = manner.unwrap_or((Signal::TERM, TAKE_DOWN));
+            if let Err(error) = self.runtime.stop(&container.id, signal, grace).await {
                 tracing::error!(
                     container = container.id,
                     error = report(&error),
@@ -157,7 +175,19 @@ impl Platform {
         recovery: &mut Recovery,
     ) {
         let running = matches!(container.status, Status::Running { .. } | Status::Paused { .. });
-        let adopted = match Purpose::from_labels(&container.labels) {
+        let purpose = Purpose::from_labels(&container.labels);
+        if purpose == Some(Purpose::Service)
+            && self.adopt_service(&container).unwrap_or_else(|error| {
+                let container = container.id.as_str();
+                tracing::error!(container, error = report(&error), "cannot take a service over");
+                // Rather two tries than a database that was killed for nothing.
+                true
+            })
+        {
+            recovery.adopted += 1;
+            return;
+        }
+        let adopted = match purpose {
             Some(Purpose::Instance) if running => instance_from(&container.id, &container.labels),
             _ => None,
         };

@@ -143,6 +143,7 @@ impl Platform {
         let mut table =
             RouteTable { version, challenges: self.challenges(), ..RouteTable::default() };
         let owners = Owners::of(&doors);
+        let changes = self.plugin_route_changes()?;
         let mut taken = Taken::new();
         for (app, door) in doors.iter().filter(|(_, door)| !door.front.disabled) {
             table.listeners.extend(extra_listeners(door));
@@ -155,11 +156,15 @@ impl Platform {
                 if bindings.is_empty() {
                     continue;
                 }
+                let mut settings = door.settings(&target);
+                for change in changes.get(&app.id).into_iter().flatten() {
+                    settings.narrow(change);
+                }
                 table.routes.push(Route {
                     app: app.name.clone(),
                     process_type: target.process_type.clone(),
                     bindings,
-                    settings: door.settings(&target),
+                    settings,
                     state: self.route_state(app, &target)?,
                 });
             }

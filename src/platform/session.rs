@@ -38,6 +38,7 @@ pub struct Session {
 enum Process {
     OneOff(OneOff),
     Guest(ExecHandle),
+    Command(super::plugins::Running),
 }
 
 /// A container that is removed when this is dropped.
@@ -82,6 +83,16 @@ impl Session {
         }
     }
 
+    /// A process that was added to a container.
+    pub(super) fn guest(io: Io, handle: ExecHandle) -> Result<Self> {
+        Self::new(io, Process::Guest(handle))
+    }
+
+    /// A command of a plugin's.
+    pub(super) fn of_command(io: Io, running: super::plugins::Running) -> Result<Self> {
+        Self::new(io, Process::Command(running))
+    }
+
     /// Tells the terminal its new size in characters; nothing without a terminal.
     ///
     /// # Errors
@@ -102,12 +113,13 @@ impl Session {
         let record = match &mut self.process {
             Process::OneOff(one_off) => one_off.platform.runtime.wait(&one_off.container).await?,
             Process::Guest(handle) => handle.wait().await?,
+            Process::Command(running) => return running.wait().await,
         };
         Ok(exit_code(&record))
     }
 }
 
-fn exit_code(record: &ExitRecord) -> i32 {
+pub(super) fn exit_code(record: &ExitRecord) -> i32 {
     record.code.or(record.signal.map(|signal| 128 + signal)).unwrap_or(1)
 }
 
@@ -186,7 +198,7 @@ impl Platform {
         self.process_env(&release, &instance.name.to_string(), Some(instance.port))
     }
 
-    async fn start_one_off(
+    pub(super) async fn start_one_off(
         &self,
         app: &App,
         release: &Release,
@@ -198,9 +210,12 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let mut spec = launch.spec;
         spec.process = Some(process);
+        if stdio == Stdio::Log {
+            spec.log = Some(self.log_spec(app.id, name, launch.started_at, &spec.id)?);
+        }
         let started = async {
             let created = self.runtime.create(&spec, stdio).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&spec.id).await.map_err(|error| {
                 Error::new(Kind::Failed, format!("it cannot be executed: {}", report(&error)))
             })?;
@@ -230,7 +245,7 @@ impl Platform {
         let launch = self.release_launch(app, release, Purpose::OneOff, name, addresses).await?;
         let started = async {
             let created = self.runtime.create(&launch.spec, Stdio::Log).await?;
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
             self.runtime.start(&launch.spec.id).await?;
             Ok::<_, Error>(())
         };
@@ -277,14 +292,14 @@ impl Platform {
     }
 }
 
-fn stdio(request: &RunRequest) -> Stdio {
+pub(super) fn stdio(request: &RunRequest) -> Stdio {
     match request.terminal {
         Some(_) => Stdio::Terminal,
         None => Stdio::Pipes,
     }
 }
 
-fn decorate(process: &mut ProcessSpec, request: &RunRequest) {
+pub(super) fn decorate(process: &mut ProcessSpec, request: &RunRequest) {
     process.terminal =
         request.terminal.map(|size| WindowSize { rows: size.rows, columns: size.columns });
     if request.terminal.is_some() {

@@ -9,14 +9,14 @@ use super::{Error, Journal, Kind, Operation, Platform, Result, StackReport, cloc
 use crate::build::Output;
 use crate::build::stack::{BootstrapOptions, StackRecipe, Variant, bootstrap};
 use crate::domain::Actor;
-use crate::image::{ImageConfig, ImageSpec, Lease, TarOptions};
+use crate::image::{Digest, ImageConfig, ImageSpec, Lease, TarOptions};
 use crate::store::StoredStack;
 use crate::support::report;
 
 /// How long packing one repository may take.
 const MAINTENANCE: Duration = Duration::from_secs(10 * 60);
 /// The stacks that can be made.
-const RECIPES: &[(&str, &str)] =
+pub(super) const RECIPES: &[(&str, &str)] =
     &[("debian-13", include_str!("../../buildpacks/stacks/debian-13.toml"))];
 /// A bootstrap downloads some 200 MB and unpacks 700 MB.
 const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(30 * 60);
@@ -125,6 +125,56 @@ impl Platform {
         let label = variant.name();
         output.step(&format!("Making the {label} image of {name} out of Debian packages"));
         let tar = work.join(format!("{label}.tar"));
+        self.bootstrap_to(recipe, variant, &tar, work, output).await?;
+        let config = ImageConfig {
+            env: recipe.environment(variant),
+            labels: recipe.labels(variant),
+            working_dir: recipe.user.home.clone(),
+            ..ImageConfig::default()
+        };
+        let (digest, bytes) =
+            self.keep_image(&format!("stack/{name}:{label}"), config, lease, &tar).await?;
+        Ok((digest.to_string(), bytes))
+    }
+
+    /// Makes an image that is no stack, under `tag`.
+    pub(super) async fn make_image(
+        &self,
+        recipe: &StackRecipe,
+        tag: &str,
+        lease: &Lease,
+        output: &Arc<Output>,
+    ) -> Result<Digest> {
+        let variant = Variant::Run;
+        let name = &recipe.name;
+        output.step(&format!("Making the image {name} out of Debian packages, once"));
+        let directory = format!("image-{name}-{}", super::launch::random_hex()?);
+        let work = self.settings().data_dir.join("builds").join(directory);
+        let failed = |error| Error::internal("cannot make a work directory", error);
+        tokio::fs::create_dir_all(&work).await.map_err(failed)?;
+        let made = async {
+            let tar = work.join("image.tar");
+            self.bootstrap_to(recipe, variant, &tar, &work, output).await?;
+            let config = ImageConfig {
+                env: recipe.environment(variant),
+                working_dir: recipe.user.home.clone(),
+                ..ImageConfig::default()
+            };
+            Ok(self.keep_image(tag, config, lease, &tar).await?.0)
+        };
+        let result = made.await;
+        self.discard_tree(work).await;
+        result
+    }
+
+    async fn bootstrap_to(
+        &self,
+        recipe: &StackRecipe,
+        variant: Variant,
+        tar: &Path,
+        work: &Path,
+        output: &Arc<Output>,
+    ) -> Result<()> {
         let options = BootstrapOptions {
             mirror: self.settings().debian_mirror.clone(),
             security_mirror: self.settings().debian_security_mirror.clone(),
@@ -133,9 +183,10 @@ impl Platform {
             work_dir: work.to_owned(),
             deadline: BOOTSTRAP_DEADLINE,
         };
-        let facts = bootstrap(recipe, variant, &tar, &options, |line| show(output, line))
+        let facts = bootstrap(recipe, variant, tar, &options, |line| show(output, line))
             .await
             .map_err(|error| {
+                let label = variant.name();
                 Error::new(
                     Kind::Failed,
                     format!("the {label} image cannot be made: {}", report(&error)),
@@ -147,29 +198,20 @@ impl Platform {
             facts.tar_bytes >> 20,
             facts.duration.as_secs()
         ));
-        self.keep_variant(name, label, recipe, variant, lease, &tar).await
+        Ok(())
     }
 
-    async fn keep_variant(
+    async fn keep_image(
         &self,
-        name: &str,
-        label: &str,
-        recipe: &StackRecipe,
-        variant: Variant,
+        tag: &str,
+        config: ImageConfig,
         lease: &Lease,
         tar: &Path,
-    ) -> Result<(String, u64)> {
-        let config = ImageConfig {
-            env: recipe.environment(variant),
-            labels: recipe.labels(variant),
-            working_dir: "/app".into(),
-            ..ImageConfig::default()
-        };
-        let tar = tar.to_owned();
+    ) -> Result<(Digest, u64)> {
+        let (tag, tar) = (tag.to_owned(), tar.to_owned());
         // The lease cannot move to the other thread and stay here: one of its own covers the time
         // until the caller's holds the image.
         let images = self.images.clone();
-        let tag = format!("stack/{name}:{label}");
         let (digest, bytes) =
             blocking(move || -> std::result::Result<_, crate::image::Error> {
                 let lease = images.lease();
@@ -186,7 +228,7 @@ impl Platform {
             })
             .await??;
         lease.hold(&digest)?;
-        Ok((digest.to_string(), bytes))
+        Ok((digest, bytes))
     }
 
     /// Removes a stack that no app uses.
@@ -256,7 +298,9 @@ impl Platform {
         let mut roots = crate::image::Roots::default();
         let stacks =
             self.store.stacks()?.into_iter().flat_map(|stack| [stack.run_image, stack.build_image]);
-        for digest in self.store.release_images()?.into_iter().chain(stacks) {
+        // Tags go to newer images; a service stays on the one it was made with.
+        let services = self.store.services()?.into_iter().map(|service| service.image);
+        for digest in self.store.release_images()?.into_iter().chain(stacks).chain(services) {
             roots.images.push(
                 digest
                     .parse()

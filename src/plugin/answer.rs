@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Hook;
-use crate::domain::{EnvKey, Secret};
+use crate::domain::{AppName, EnvKey, RouteChange, Secret};
 
 /// The most bytes a program may print on its standard output.
 pub const MAX_ANSWER: usize = 1 << 20;
@@ -36,7 +35,7 @@ pub struct Change {
     /// Of `pre-release`: config of the release, kept out of the app's own.
     pub config: BTreeMap<EnvKey, Secret>,
     /// Of `routes`: for each app how its requests are treated.
-    pub routes: BTreeMap<String, Value>,
+    pub routes: BTreeMap<AppName, RouteChange>,
 }
 
 /// How a program ended and what it printed.
@@ -64,7 +63,7 @@ struct File {
 struct ChangeFile {
     env: Option<BTreeMap<EnvKey, String>>,
     config: Option<BTreeMap<EnvKey, String>>,
-    routes: Option<BTreeMap<String, Value>>,
+    routes: Option<BTreeMap<AppName, RouteChange>>,
 }
 
 impl Answer {
@@ -189,6 +188,7 @@ mod tests {
             (Hook::PreBuild, r#"{"change": {"env": {"A B": "b"}}}"#),
             (Hook::PreBuild, r#"{"change": {"env": {"A": "b\u0000"}}}"#),
             (Hook::Routes, r#"{"change": {"routes": []}}"#),
+            (Hook::Routes, r#"{"change": {"routes": {"shop": {"upstream": "evil"}}}}"#),
         ] {
             assert!(Answer::read(hook, &ended(0, text, "")).is_err(), "{hook}: {text}");
         }
@@ -202,9 +202,10 @@ mod tests {
             Answer::read(Hook::PreBuild, &ended(0, r#"{"change": {"env": {"A": "b"}}}"#, ""));
         let change = answer.unwrap().change;
         assert_eq!(change.env[&"A".parse().unwrap()].expose(), "b");
-        let text = r#"{"message": "one\ntwo", "change": {"routes": {"shop": {"a": 1}}}}"#;
+        let text =
+            r#"{"message": "one\ntwo", "change": {"routes": {"shop": {"maintenance": true}}}}"#;
         let answer = Answer::read(Hook::Routes, &ended(0, text, "")).unwrap();
         assert_eq!(answer.message.as_deref(), Some("one"));
-        assert_eq!(answer.change.routes["shop"]["a"], 1);
+        assert!(answer.change.routes[&"shop".parse().unwrap()].maintenance);
     }
 }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -23,7 +22,7 @@ use super::h2::Origins;
 use super::listen::Listener;
 use super::page::{self, Page};
 use super::page_files::PageFiles;
-use super::router::{Router, Target, TargetState};
+use super::router::{Routes, Target};
 use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool, Upstream};
 use super::{Config, connection};
@@ -39,7 +38,7 @@ const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Config,
-    pub(super) routes: ArcSwap<Router>,
+    pub(super) routes: Routes,
     /// Pages of apps' own.
     pub(super) pages: PageFiles,
     /// Where redirects to HTTPS go; `None` if it is not spoken.
@@ -123,7 +122,7 @@ impl Connections {
 #[derive(Debug)]
 pub(super) enum Lease {
     /// To an instance, on which it is counted from now on.
-    Open { target: Arc<Target>, open: OpenRequest },
+    Open(OpenRequest),
     /// Nowhere: the app's state.
     Unavailable { target: Arc<Target>, page: Page },
     /// Nowhere: every instance was tried.
@@ -155,19 +154,13 @@ impl Core {
     /// as it is in the table in force. The lookup and the count are one step for this core, on which
     /// `CoreCommand::Switched` relies.
     pub(super) fn lease(&self, admitted: &Arc<Target>, tried: &[SocketAddr]) -> Lease {
-        let router = self.shared.routes.load();
+        let router = self.shared.routes.of_core(self.index);
         let Some(target) = router.successor(admitted) else { return Lease::Gone };
-        let target = Arc::clone(target);
         if let Some(page) = target.page() {
-            return Lease::Unavailable { target, page };
+            return Lease::Unavailable { target: Arc::clone(target), page };
         }
-        let upstreams = match &target.state {
-            TargetState::Live { upstreams, .. } => upstreams,
-            _ => return Lease::Exhausted,
-        };
-        let chosen = self.pool.choose(upstreams, tried, self.index);
-        match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
-            Some(open) => Lease::Open { target, open },
+        match self.pool.choose(target.upstreams(), tried, self.index) {
+            Some(place) => Lease::Open(OpenRequest::new(target, place, self.index)),
             None => Lease::Exhausted,
         }
     }
@@ -330,7 +323,7 @@ async fn obey(core: &Core, commands: &mut mpsc::Receiver<CoreCommand>) -> Option
         };
         match command {
             Some(CoreCommand::Switched(done)) => {
-                let router = core.shared.routes.load_full();
+                let router = core.shared.routes.of_core(core.index);
                 core.pool.retain(|address| router.upstreams.contains_key(&address));
                 core.origins.retain(|address| router.upstreams.contains_key(&address));
                 // The control thread may have given up waiting.

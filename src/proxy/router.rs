@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
+use foldhash::fast::RandomState;
+
 use crate::domain::{AppName, ProcessType, ReleaseVersion};
 
 use super::metrics::{AppCounters, Counters};
@@ -26,9 +29,9 @@ pub(super) struct Router {
     /// Which of the routers of this process it is. Versions are the control plane's: one that is
     /// killed while its table is being put in force may give its number to another table.
     serial: u64,
-    exact: HashMap<Box<str>, Host>,
+    exact: HashMap<Box<str>, Host, RandomState>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Host>,
+    wildcard: HashMap<Box<str>, Host, RandomState>,
     catch_all: Host,
     /// Several routes of one process lead to different ports of it.
     processes: HashMap<(AppName, ProcessType), Vec<Arc<Target>>>,
@@ -39,6 +42,44 @@ pub(super) struct Router {
     pub(super) upstreams: HashMap<SocketAddr, Arc<Upstream>>,
 }
 
+/// The table in force: a copy for each core, because requests count their references to it, and a
+/// counter that two cores write costs each of them more than the lookup.
+#[derive(Debug)]
+pub(super) struct Routes {
+    copies: Box<[ArcSwap<Router>]>,
+}
+
+impl Routes {
+    pub(super) fn new(router: Router, cores: usize) -> Self {
+        let copies = (1..cores).map(|_| ArcSwap::from_pointee(router.copy())).collect::<Vec<_>>();
+        let copies = copies.into_iter().chain([ArcSwap::from_pointee(router)]).collect();
+        Self { copies }
+    }
+
+    /// The table as `core` sees it.
+    pub(super) fn of_core(&self, core: usize) -> Guard<Arc<Router>> {
+        self.copies[core].load()
+    }
+
+    /// The table as the control thread sees it.
+    pub(super) fn load(&self) -> Guard<Arc<Router>> {
+        self.of_core(0)
+    }
+
+    /// The same, to be kept.
+    pub(super) fn load_full(&self) -> Arc<Router> {
+        self.copies[0].load_full()
+    }
+
+    /// Puts `router` in force.
+    pub(super) fn store(&self, router: Router) {
+        for copy in &self.copies[1..] {
+            copy.store(Arc::new(router.copy()));
+        }
+        self.copies[0].store(Arc::new(router));
+    }
+}
+
 /// A host's bindings, those with the longest paths first.
 #[derive(Debug, Default)]
 struct Host {
@@ -47,7 +88,7 @@ struct Host {
 }
 
 /// A binding of a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bound {
     listeners: Box<[ListenerName]>,
     /// Without a final slash: `""` for the root.
@@ -78,7 +119,7 @@ pub(super) struct NewPath {
 }
 
 /// What stands behind a domain.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) app: AppName,
     pub(super) process_type: ProcessType,
@@ -95,7 +136,7 @@ pub(super) struct Target {
 }
 
 /// [`RouteState`] with its upstreams found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum TargetState {
     Live { release: ReleaseVersion, upstreams: Box<[Arc<Upstream>]> },
     Stopped,
@@ -160,6 +201,45 @@ impl Router {
             }
         }
         Ok(router)
+    }
+
+    /// The same with targets of its own; counters, places and upstreams are shared.
+    fn copy(&self) -> Self {
+        let mut copies: HashMap<*const Target, Arc<Target>> = HashMap::new();
+        let mut copy = |target: &Arc<Target>| {
+            let own =
+                copies.entry(Arc::as_ptr(target)).or_insert_with(|| Arc::new((**target).clone()));
+            Arc::clone(own)
+        };
+        let mut host = |host: &Host| Host {
+            bound: host
+                .bound
+                .iter()
+                .map(|bound| Bound { target: copy(&bound.target), ..bound.clone() })
+                .collect(),
+            has_paths: host.has_paths,
+        };
+        let mut hosts = |hosts: &HashMap<Box<str>, Host, RandomState>| {
+            hosts.iter().map(|(name, found)| (name.clone(), host(found))).collect()
+        };
+        let (exact, wildcard) = (hosts(&self.exact), hosts(&self.wildcard));
+        let catch_all = host(&self.catch_all);
+        let processes = self
+            .processes
+            .iter()
+            .map(|(process, targets)| (process.clone(), targets.iter().map(&mut copy).collect()));
+        Self {
+            version: self.version,
+            serial: self.serial,
+            exact,
+            wildcard,
+            catch_all,
+            processes: processes.collect(),
+            http_challenges: self.http_challenges.clone(),
+            pages: self.pages.clone(),
+            apps: self.apps.clone(),
+            upstreams: self.upstreams.clone(),
+        }
     }
 
     fn compile_target(&mut self, route: &Route, serial: u64, ground: &Ground<'_>) -> Target {
@@ -386,6 +466,14 @@ impl Target {
 pub(super) struct Busy;
 
 impl Target {
+    /// Its instances, if it has any.
+    pub(super) fn upstreams(&self) -> &[Arc<Upstream>] {
+        match &self.state {
+            TargetState::Live { upstreams, .. } => upstreams,
+            _ => &[],
+        }
+    }
+
     /// The page for an app that has no instance to ask.
     pub(super) fn page(&self) -> Option<Page> {
         match &self.state {

@@ -12,7 +12,7 @@ use super::http::body::Framing;
 use super::{AccessLogFormat, Config, Hsts, PageOccasion, RouteSettings};
 
 /// Compiled [`RouteSettings`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) https_redirect: bool,
     /// The value of `Strict-Transport-Security`.

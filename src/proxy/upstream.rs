@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::clock::unix_ms;
 use super::health::Health;
+use super::router::Target;
 
 /// How long an instance that refused a connection is passed over while others are there.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -94,29 +96,37 @@ impl Upstream {
 /// One open request; closed when dropped.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
-    pub(super) upstream: Arc<Upstream>,
+    /// Where it belongs, in the table of its core: no other core counts references to it.
+    pub(super) target: Arc<Target>,
+    place: usize,
     core: usize,
 }
 
 impl OpenRequest {
-    /// Counts a request of `core` on `upstream`.
-    pub(super) fn new(upstream: &Arc<Upstream>, core: usize) -> Self {
-        let open = &upstream.cores[core].open;
+    /// Counts a request of `core` on the upstream at `place` of those of `target`.
+    pub(super) fn new(target: &Arc<Target>, place: usize, core: usize) -> Self {
+        let request = Self { target: Arc::clone(target), place, core };
+        let open = &request.upstream().cores[core].open;
         open.store(open.load(Ordering::Relaxed) + 1, Ordering::Release);
-        Self { upstream: Arc::clone(upstream), core }
+        request
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.target.upstreams()[self.place]
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let open = &self.upstream.cores[self.core].open;
+        let upstream = self.upstream();
+        let open = &upstream.cores[self.core].open;
         // Only this core's thread writes here, so the two steps are one.
         let left = open.load(Ordering::Relaxed) - 1;
         // Sequentially consistent with `drained`, which says that it watches and then looks: either
         // it sees this store, or we see that it watches.
         open.store(left, Ordering::SeqCst);
-        if left == 0 && self.upstream.watched.load(Ordering::SeqCst) {
-            self.upstream.idle.notify_waiters();
+        if left == 0 && upstream.watched.load(Ordering::SeqCst) {
+            upstream.idle.notify_waiters();
         }
     }
 }
@@ -150,7 +160,7 @@ pub(super) enum Reuse {
 /// A core's connections to upstreams.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, RandomState>>,
     refused: RefCell<HashMap<SocketAddr, Instant>>,
     turn: Cell<usize>,
     max_idle: usize,
@@ -173,14 +183,14 @@ impl Pool {
         }
     }
 
-    /// The upstream with the fewest open requests of `core`, but for those in `tried`; equals take
-    /// turns. One that refused a moment ago, or is ejected, only if there is no other.
-    pub(super) fn choose<'u>(
+    /// The place of the upstream with the fewest open requests of `core`, but for those in `tried`;
+    /// equals take turns. One that refused a moment ago, or is ejected, only if there is no other.
+    pub(super) fn choose(
         &self,
-        upstreams: &'u [Arc<Upstream>],
+        upstreams: &[Arc<Upstream>],
         tried: &[SocketAddr],
         core: usize,
-    ) -> Option<&'u Arc<Upstream>> {
+    ) -> Option<usize> {
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
         let load = |upstream: &Arc<Upstream>| {
@@ -189,9 +199,9 @@ impl Pool {
             (shunned, open)
         };
         (0..upstreams.len())
-            .map(|offset| &upstreams[turn.wrapping_add(offset) % upstreams.len()])
-            .filter(|upstream| !tried.contains(&upstream.address))
-            .min_by_key(|upstream| load(upstream))
+            .map(|offset| turn.wrapping_add(offset) % upstreams.len())
+            .filter(|place| !tried.contains(&upstreams[*place].address))
+            .min_by_key(|place| load(&upstreams[*place]))
     }
 
     fn refused_lately(&self, address: SocketAddr) -> bool {
@@ -253,8 +263,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose answer was whole.
-    pub(super) fn keep(&self, upstream: &Upstream, stream: TcpStream) {
+    /// Keeps a connection whose answer was whole by `now`.
+    pub(super) fn keep(&self, upstream: &Upstream, stream: TcpStream, now: Instant) {
         if upstream.is_removed() {
             return;
         }
@@ -264,7 +274,7 @@ impl Pool {
         }
         let connections = idle.entry(upstream.address).or_default();
         if connections.len() < self.max_idle {
-            connections.push(Idle { stream, since: Instant::now() });
+            connections.push(Idle { stream, since: now });
         }
     }
 

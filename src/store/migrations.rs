@@ -161,6 +161,23 @@ create table cron_runs (
 ) strict;
 create index cron_runs_by_task on cron_runs (app, task, id);
 ",
+    "
+create table backups (
+    id text primary key,
+    kind text not null,
+    service text not null,
+    running integer not null,
+    body text not null
+) strict;
+create index backups_by_service on backups (kind, service, id);
+create table backup_settings (
+    kind text not null,
+    service text not null,
+    body text not null default '{}',
+    scheduled_at integer,
+    primary key (kind, service)
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -9,6 +9,7 @@
 //! never changed but for their status.
 
 mod apps;
+mod backups;
 mod builds;
 mod certificates;
 mod events;
@@ -19,6 +20,7 @@ mod plugins;
 mod releases;
 mod services;
 mod settings;
+mod timers;
 mod volumes;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use settings::StoredStack;
+pub use timers::TimerState;
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]

@@ -32,6 +32,7 @@ fn release(app: &App) -> NewRelease {
             formation: Default::default(),
             resources: Default::default(),
             mounts: Default::default(),
+            cron: Default::default(),
             description: "Deploy".into(),
             actor: Actor::platform(),
             created_at: Timestamp(2),

@@ -3,23 +3,33 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod backups;
 mod certificates;
+mod cron;
 pub mod frames;
 mod front;
 mod kind;
+mod plugins;
 mod problem;
 mod protocol;
 mod reports;
 mod requests;
+mod services;
+mod storage;
 mod stream;
 
+pub use backups::*;
 pub use certificates::*;
+pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
+pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
     ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
 };
 pub use reports::*;
 pub use requests::*;
+pub use services::*;
+pub use storage::*;
 pub use stream::StreamItem;

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
 
 mod architecture;
+mod archive;
 mod build;
 mod certificates;
 mod cli;

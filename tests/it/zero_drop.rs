@@ -54,7 +54,7 @@ fn nothing_is_dropped_by_deploys_an_upgrade_and_a_kill() {
     let mut staithe = Staithe::start();
     staithe.keep_on_failure();
     let evidence = Evidence(staithe.directory.path().to_owned());
-    Repo::of_fixture(&staithe, "zero-drop", "shop").push().succeeds();
+    Repo::of_fixture(&staithe, "websocket", "shop").push().succeeds();
     // WebSockets to an instance that is replaced live as long as requests may.
     staithe.cli(&["checks:set", "shop", "drain", "3600"]).succeeds();
     let started = Instant::now();

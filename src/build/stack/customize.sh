@@ -28,6 +28,9 @@ rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
 printf 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n' \
     > "$root/etc/apt/apt.conf.d/99staithe"
 
+for path in $STAITHE_REMOVE; do
+    rm -rf "${root:?}$path"
+done
 rm -rf "$root/usr/share/man"
 rm -f "$root/var/cache/ldconfig/aux-cache" "$root"/var/cache/debconf/*-old \
     "$root"/var/lib/dpkg/*-old "$root/var/lib/apt/extended_states"

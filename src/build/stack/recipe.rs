@@ -86,6 +86,9 @@ pub struct Files {
     pub exclude: Vec<String>,
     /// Exceptions to those.
     pub include: Vec<String>,
+    /// Paths to remove when all packages are there.
+    #[serde(default)]
+    pub remove: Vec<String>,
 }
 
 /// A list of Debian packages.

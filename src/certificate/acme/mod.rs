@@ -13,7 +13,7 @@ mod failure;
 mod hook;
 mod https;
 mod order;
-pub(super) mod preflight;
+mod preflight;
 
 use std::future::Future;
 use std::net::SocketAddr;

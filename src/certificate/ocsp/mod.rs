@@ -29,7 +29,7 @@ use x509_parser::prelude::FromDer;
 pub use answer::Answer;
 pub use staple::Staple;
 
-use super::acme::preflight::is_private;
+use super::address::is_private;
 use super::fetch::{Fetched, Post, post};
 use super::pair::Pair;
 use crate::domain::Timestamp;

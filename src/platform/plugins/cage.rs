@@ -19,7 +19,7 @@ use crate::container::{
 };
 use crate::domain::{PluginName, Timestamp};
 use crate::network::Addresses;
-use crate::platform::{Error, Kind, Platform, Result, clock, launch};
+use crate::platform::{Error, Kind, Platform, Result, RunRequest, clock, launch};
 use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS};
 use crate::support::{report, tasks};
 
@@ -79,6 +79,9 @@ pub(super) struct Call<'a> {
     pub(super) asked: bool,
 }
 
+/// What a program speaks through, and what its user's terminal is like.
+pub(super) type Terms<'a> = (Stdio, Option<&'a RunRequest>);
+
 /// A container of a plugin's, which is killed and removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Cage {
@@ -86,6 +89,12 @@ pub(super) struct Cage {
     pub(super) container: String,
     range: usize,
     permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Cage {
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
 }
 
 impl Drop for Cage {
@@ -131,7 +140,7 @@ impl Platform {
         let work = async {
             let cages = &self.0.plugins.cages;
             let permit = cages.permit(if asked { &cages.asked } else { &cages.told }).await?;
-            let (cage, io) = self.open_cage(plugin, &call, Stdio::Pipes, permit).await?;
+            let (cage, io) = self.open_cage(plugin, &call, (Stdio::Pipes, None), permit).await?;
             let Io::Pipes { stdin, stdout, stderr } = io else {
                 return Err(Error::internal("a plugin without pipes", "stdio"));
             };
@@ -157,7 +166,7 @@ impl Platform {
         &self,
         plugin: &Arc<Plugin>,
         call: &Call<'_>,
-        stdio: Stdio,
+        terms: Terms<'_>,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Cage, Io)> {
         let range = self.0.plugins.cages.take_range().ok_or_else(|| {
@@ -171,7 +180,7 @@ impl Platform {
             true => Some(self.network.allocate()?),
             false => None,
         };
-        let started = self.start_cage(plugin, call, stdio, &cage, addresses).await;
+        let started = self.start_cage(plugin, call, terms, &cage, addresses).await;
         if let (Err(_), Some(addresses)) = (&started, addresses) {
             self.network.release(addresses);
         }
@@ -182,14 +191,17 @@ impl Platform {
         &self,
         plugin: &Arc<Plugin>,
         call: &Call<'_>,
-        stdio: Stdio,
+        (stdio, request): Terms<'_>,
         cage: &Cage,
         addresses: Option<Addresses>,
     ) -> Result<Io> {
-        let spec = self.cage_spec(plugin, call, cage, addresses)?;
+        let mut spec = self.cage_spec(plugin, call, cage, addresses)?;
+        if let (Some(request), Some(process)) = (request, &mut spec.process) {
+            crate::platform::session::decorate(process, request);
+        }
         let created = self.runtime.create(&spec, stdio).await?;
         if let Some(addresses) = addresses {
-            self.attach_network(&created, addresses).await?;
+            self.attach_network(&created, addresses, crate::network::Egress::Open).await?;
         }
         self.runtime.start(&spec.id).await.map_err(|error| {
             let program = call.program;
@@ -229,7 +241,7 @@ impl Platform {
         spec.shm_size = TMP;
         spec.labels = labels(plugin.name(), clock::now());
         if let Some(addresses) = addresses {
-            spec.mounts = self.standard_mounts(&spec, addresses)?;
+            spec.mounts = self.standard_mounts(&spec, addresses, &[])?;
         }
         spec.mounts.extend([
             launch::read_only(plugin.path(), "/plugin"),
@@ -252,9 +264,8 @@ impl Platform {
     fn plugin_lowers(&self, plugin: &Plugin) -> Result<Vec<std::path::PathBuf>> {
         let packages = &plugin.manifest().runtime.packages;
         if !packages.is_empty() {
-            let message = format!("the image with {} has not been made", packages.join(", "));
-            return Err(Error::new(Kind::Failed, message)
-                .hint(format!("run `staithe plugin:enable {}`", plugin.name())));
+            let message = format!("its image with {} has not been made", packages.join(", "));
+            return Err(Error::new(Kind::Failed, message));
         }
         let name = &self.settings().default_stack;
         let stack = self.store.stack(name)?.ok_or_else(|| {

@@ -12,7 +12,10 @@
 
 mod asking;
 mod cage;
+mod commands;
 mod notices;
+mod routing;
+mod verbs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +27,7 @@ use crate::plugin::{Folder, Hook, Manifest, Request, Scope};
 use crate::store::StoredPlugin;
 use crate::support::report;
 
-pub(super) use asking::Answers;
+pub(super) use commands::Running;
 
 /// A plugin with what the operator decided about it.
 #[derive(Debug, Clone)]
@@ -74,6 +77,10 @@ pub(super) struct Plugins {
     records: Mutex<BTreeMap<PluginName, Record>>,
     cages: cage::Cages,
     notices: notices::Notices,
+    /// Serializes installing and switching: each reads what it then writes.
+    changing: tokio::sync::Mutex<()>,
+    /// Serializes questions about routes, so that the last answer is the one that stays.
+    routing: tokio::sync::Mutex<()>,
 }
 
 /// The plugins as last loaded.
@@ -101,6 +108,11 @@ impl Plugins {
     fn record(&self, name: &PluginName, change: impl FnOnce(&mut Record)) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         change(records.entry(name.clone()).or_default());
+    }
+
+    fn record_of(&self, name: &PluginName) -> Record {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.get(name).cloned().unwrap_or_default()
     }
 
     fn ran(&self, name: &PluginName, failure: Option<&str>) {

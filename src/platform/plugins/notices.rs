@@ -102,8 +102,10 @@ impl Platform {
                 None if last_words => plugin,
                 _ => continue,
             };
-            // What fails has been logged and recorded; there is nobody to tell.
-            let _ = self.call_hook(plugin, hook, &request).await;
+            // What fails has been logged and recorded, and then what it said of routes before holds.
+            if self.call_hook(plugin, hook, &request).await.is_ok() {
+                self.told_of_apps(plugin, hook).await;
+            }
         }
     }
 }

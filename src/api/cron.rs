@@ -1,0 +1,92 @@
+//! `/apps/{app}/cron`, and `/cron` for all apps.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Id, Query};
+use super::router::Parts;
+use super::stream::{self, OnDrop};
+use crate::domain::{CronRun, CronTaskId};
+use crate::platform::Platform;
+use crate::wire::{
+    CronChange, CronHistoryQuery, CronReport, CronRunRequest, GlobalCronReport, Switch,
+};
+
+/// Runs shown unless told otherwise.
+const DEFAULT_RUNS: usize = 20;
+
+pub(super) fn app_routes() -> Router<Parts> {
+    Router::new()
+        .route("/cron", get(report).patch(set))
+        .route("/cron/runs", get(runs))
+        .route("/cron/{id}/run", post(run))
+        .route("/cron/{id}/active", put(switch))
+}
+
+async fn report(
+    State(platform): State<Platform>,
+    App(app): App,
+) -> Result<Json<CronReport>, Refusal> {
+    Ok(Json(platform.cron(&app).await?))
+}
+
+async fn set(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(change): Body<CronChange>,
+) -> Result<Json<CronReport>, Refusal> {
+    let CronChange { key, value } = change;
+    platform.set_cron(&caller.actor, Some(&app), &key, value.as_deref()).await?;
+    report(State(platform), App(app)).await
+}
+
+async fn runs(
+    State(platform): State<Platform>,
+    App(app): App,
+    Query(query): Query<CronHistoryQuery>,
+) -> Result<Json<Vec<CronRun>>, Refusal> {
+    let limit = query.num.unwrap_or(DEFAULT_RUNS);
+    Ok(Json(platform.cron_runs(&app, query.task.as_ref(), limit).await?))
+}
+
+async fn run(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Id(id): Id<CronTaskId>,
+    Body(request): Body<CronRunRequest>,
+) -> Result<Response, Refusal> {
+    let operation = platform.run_cron(&caller.actor, &app, &id, request).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn switch(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Id(id): Id<CronTaskId>,
+    Body(switch): Body<Switch>,
+) -> Result<Json<CronReport>, Refusal> {
+    Ok(Json(platform.suspend_cron(&caller.actor, &app, &id, !switch.enabled).await?))
+}
+
+pub(super) async fn global(
+    State(platform): State<Platform>,
+) -> Result<Json<GlobalCronReport>, Refusal> {
+    Ok(Json(GlobalCronReport { maintenance: platform.global_cron().await? }))
+}
+
+pub(super) async fn set_global(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(change): Body<CronChange>,
+) -> Result<Json<GlobalCronReport>, Refusal> {
+    let CronChange { key, value } = change;
+    platform.set_cron(&caller.actor, None, &key, value.as_deref()).await?;
+    global(State(platform)).await
+}

@@ -1,0 +1,116 @@
+//! `/plugins` and `/plugin-triggers`.
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{Body, Id, Query};
+use super::router::Parts;
+use super::session::{Sessions, Upgrade};
+use super::stream::{self, OnDrop};
+use crate::domain::PluginName;
+use crate::platform::Platform;
+use crate::wire::{
+    InstallPlugin, PluginQuery, PluginReport, PluginSettings, RunRequest, SetPlugin,
+    TriggerPlugins, TriggerReport,
+};
+
+/// The largest archive in base64, with what is around it.
+const MAX_ARCHIVE: usize = 24 << 20;
+
+/// The paths of plugins.
+pub(super) fn routes() -> Router<Parts> {
+    let install = post(install).layer(DefaultBodyLimit::max(MAX_ARCHIVE));
+    Router::new()
+        .route("/plugins", get(list).merge(install))
+        .route("/plugins/{id}", get(info).delete(uninstall))
+        .route("/plugins/{id}/enable", post(enable))
+        .route("/plugins/{id}/disable", post(disable))
+        .route("/plugins/{id}/settings", get(settings).merge(patch(set)))
+        .route("/plugins/{id}/command", post(command))
+        .route("/plugin-triggers", post(trigger))
+}
+
+async fn list(State(platform): State<Platform>) -> Result<Json<Vec<PluginReport>>, Refusal> {
+    Ok(Json(platform.plugin_list().await?))
+}
+
+async fn info(
+    State(platform): State<Platform>,
+    Id(name): Id<PluginName>,
+) -> Result<Json<PluginReport>, Refusal> {
+    Ok(Json(platform.plugin_info(&name).await?))
+}
+
+async fn install(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(request): Body<InstallPlugin>,
+) -> Result<Response, Refusal> {
+    let operation = platform.install_plugin(&caller.actor, request).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn enable(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<PluginName>,
+) -> Result<Response, Refusal> {
+    let operation = platform.enable_plugin(&caller.actor, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn disable(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<PluginName>,
+) -> Result<Json<PluginReport>, Refusal> {
+    Ok(Json(platform.disable_plugin(&caller.actor, &name).await?))
+}
+
+async fn uninstall(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<PluginName>,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.uninstall_plugin(&caller.actor, &name).await?))
+}
+
+async fn settings(
+    State(platform): State<Platform>,
+    Id(name): Id<PluginName>,
+    Query(query): Query<PluginQuery>,
+) -> Result<Json<PluginSettings>, Refusal> {
+    Ok(Json(platform.plugin_settings(&name, query.app.as_ref()).await?))
+}
+
+async fn set(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<PluginName>,
+    Body(change): Body<SetPlugin>,
+) -> Result<Json<PluginSettings>, Refusal> {
+    Ok(Json(platform.set_plugin(&caller.actor, &name, change).await?))
+}
+
+async fn command(
+    State(platform): State<Platform>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    Id(name): Id<PluginName>,
+    upgrade: Upgrade,
+    Body(request): Body<RunRequest>,
+) -> Result<Response, Refusal> {
+    let session = platform.plugin_command(&caller.actor, &name, request).await?;
+    Ok(sessions.start(session.try_into()?, upgrade)?)
+}
+
+async fn trigger(
+    State(platform): State<Platform>,
+    Body(request): Body<TriggerPlugins>,
+) -> Result<Json<Vec<TriggerReport>>, Refusal> {
+    Ok(Json(platform.trigger_plugins(request).await?))
+}

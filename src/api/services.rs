@@ -1,0 +1,262 @@
+//! `/services/{type}` and `/services/{type}/{name}`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Query, Type, TypeAndName};
+use super::router::Parts;
+use super::session::{Sessions, Upgrade};
+use super::stream::{self, OnDrop};
+use crate::domain::ExposedPort;
+use crate::platform::{LogQuery, Platform, RunRequest};
+use crate::wire::{
+    CloneService, ExposeService, LinkReport, LinkService, NewService, ServiceReport, SetService,
+    UnlinkService,
+};
+
+/// What is below `/services`.
+pub(super) fn routes() -> axum::Router<Parts> {
+    axum::Router::new()
+        .route("/{type}", get(list).post(create))
+        .route("/{type}/{name}", get(info).delete(destroy))
+        .route("/{type}/{name}/clone", post(clone))
+        .route("/{type}/{name}/links", get(links).post(link))
+        .route("/{type}/{name}/links/{app}", axum::routing::delete(unlink))
+        .route("/{type}/{name}/links/{app}/promote", post(promote))
+        .route("/{type}/{name}/expose", post(expose).delete(unexpose))
+        .route("/{type}/{name}/start", post(start))
+        .route("/{type}/{name}/stop", post(stop))
+        .route("/{type}/{name}/restart", post(restart))
+        .route("/{type}/{name}/pause", post(pause))
+        .route("/{type}/{name}/settings", axum::routing::patch(set))
+        .route("/{type}/{name}/logs", get(logs))
+        .route("/{type}/{name}/connect", post(connect))
+        .route("/{type}/{name}/enter", post(enter))
+        .route("/{type}/{name}/export", post(export))
+        .route("/{type}/{name}/import", post(import))
+}
+
+/// What makes the image of a type, below `/service-types`.
+pub(super) fn type_routes() -> axum::Router<Parts> {
+    axum::Router::new().route("/{type}/install", post(install))
+}
+
+async fn list(
+    State(platform): State<Platform>,
+    Type(kind): Type,
+) -> Result<Json<Vec<ServiceReport>>, Refusal> {
+    Ok(Json(platform.services_of(&kind).await?))
+}
+
+async fn install(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Type(kind): Type,
+) -> Result<Response, Refusal> {
+    let operation = platform.install_service_type(&kind).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn create(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Type(kind): Type,
+    Body(new): Body<NewService>,
+) -> Result<Response, Refusal> {
+    let operation = platform.create_service(&caller.actor, &kind, new).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn info(
+    State(platform): State<Platform>,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Json<ServiceReport>, Refusal> {
+    Ok(Json(platform.service(&kind, &name).await?))
+}
+
+async fn destroy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.destroy_service(&caller.actor, &kind, &name).await?))
+}
+
+async fn clone(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    Body(request): Body<CloneService>,
+) -> Result<Response, Refusal> {
+    let operation = platform.clone_service(&caller.actor, &kind, &name, request.to).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn links(
+    State(platform): State<Platform>,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Json<Vec<LinkReport>>, Refusal> {
+    Ok(Json(platform.service(&kind, &name).await?.links))
+}
+
+async fn link(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    Body(request): Body<LinkService>,
+) -> Result<Response, Refusal> {
+    let operation = platform.link_service(&caller.actor, &kind, &name, request).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn unlink(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    App(app): App,
+    Body(request): Body<UnlinkService>,
+) -> Result<Response, Refusal> {
+    let operation =
+        platform.unlink_service(&caller.actor, &kind, &name, &app, request.no_restart).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn promote(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    App(app): App,
+) -> Result<Response, Refusal> {
+    let operation = platform.promote_service(&caller.actor, &kind, &name, &app).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn expose(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    Body(request): Body<ExposeService>,
+) -> Result<Json<Vec<ExposedPort>>, Refusal> {
+    Ok(Json(platform.expose_service(&caller.actor, &kind, &name, request.ports).await?))
+}
+
+async fn unexpose(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.unexpose_service(&caller.actor, &kind, &name).await?))
+}
+
+async fn start(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Response, Refusal> {
+    let operation = platform.start_service(&caller.actor, &kind, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn stop(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Response, Refusal> {
+    let operation = platform.stop_service(&caller.actor, &kind, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn restart(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Response, Refusal> {
+    let operation = platform.restart_service(&caller.actor, &kind, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn pause(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Response, Refusal> {
+    let operation = platform.pause_service(&caller.actor, &kind, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn set(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    Body(request): Body<SetService>,
+) -> Result<Json<()>, Refusal> {
+    let SetService { key, value } = request;
+    platform.set_service(&caller.actor, &kind, &name, &key, value.as_deref()).await?;
+    Ok(Json(()))
+}
+
+async fn logs(
+    State(platform): State<Platform>,
+    TypeAndName(kind, name): TypeAndName,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Refusal> {
+    Ok(stream::log_lines(platform.service_logs(&kind, &name, query).await?))
+}
+
+async fn connect(
+    State(platform): State<Platform>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    upgrade: Upgrade,
+    Body(request): Body<RunRequest>,
+) -> Result<Response, Refusal> {
+    let session = platform.connect_service(&caller.actor, &kind, &name, request).await?;
+    Ok(sessions.start(session.try_into()?, upgrade)?)
+}
+
+async fn enter(
+    State(platform): State<Platform>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    upgrade: Upgrade,
+    Body(request): Body<RunRequest>,
+) -> Result<Response, Refusal> {
+    let session = platform.enter_service(&caller.actor, &kind, &name, request).await?;
+    Ok(sessions.start(session.try_into()?, upgrade)?)
+}
+
+async fn export(
+    State(platform): State<Platform>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    upgrade: Upgrade,
+) -> Result<Response, Refusal> {
+    let session = platform.export_service(&caller.actor, &kind, &name).await?;
+    Ok(sessions.start(session.try_into()?, upgrade)?)
+}
+
+async fn import(
+    State(platform): State<Platform>,
+    State(sessions): State<Sessions>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+    upgrade: Upgrade,
+) -> Result<Response, Refusal> {
+    let session = platform.import_service(&caller.actor, &kind, &name).await?;
+    Ok(sessions.start(session.try_into()?, upgrade)?)
+}
+
+/// `/apps/{app}/services`.
+pub(super) async fn of_app(
+    State(platform): State<Platform>,
+    App(app): App,
+) -> Result<Json<Vec<LinkReport>>, Refusal> {
+    Ok(Json(platform.app_services(&app).await?))
+}

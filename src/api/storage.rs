@@ -1,0 +1,90 @@
+//! `/volumes`, and `/apps/{app}/mounts`.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use axum::{Json, Router};
+
+use super::caller::Caller;
+use super::error::Refusal;
+use super::extract::{App, Body, Id};
+use super::router::Parts;
+use super::stream::{self, OnDrop};
+use crate::domain::VolumeName;
+use crate::platform::Platform;
+use crate::wire::{
+    MountRequest, StorageReport, UnmountRequest, VolumeReport, VolumeRequest, VolumeResize,
+};
+
+pub(super) fn machine_routes() -> Router<Parts> {
+    Router::new()
+        .route("/volumes", get(list).post(create))
+        .route("/volumes/{id}", get(info).delete(destroy).patch(resize))
+}
+
+pub(super) fn app_routes() -> MethodRouter<Parts> {
+    get(report).post(mount).delete(unmount)
+}
+
+async fn list(State(platform): State<Platform>) -> Result<Json<Vec<VolumeReport>>, Refusal> {
+    Ok(Json(platform.volumes().await?))
+}
+
+async fn create(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Body(request): Body<VolumeRequest>,
+) -> Result<Json<VolumeReport>, Refusal> {
+    Ok(Json(platform.create_volume(&caller.actor, request).await?))
+}
+
+async fn info(
+    State(platform): State<Platform>,
+    Id(name): Id<VolumeName>,
+) -> Result<Json<VolumeReport>, Refusal> {
+    Ok(Json(platform.volume(&name).await?))
+}
+
+async fn destroy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<VolumeName>,
+) -> Result<Json<()>, Refusal> {
+    Ok(Json(platform.destroy_volume(&caller.actor, &name).await?))
+}
+
+async fn resize(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Id(name): Id<VolumeName>,
+    Body(request): Body<VolumeResize>,
+) -> Result<Json<VolumeReport>, Refusal> {
+    Ok(Json(platform.resize_volume(&caller.actor, &name, request.size).await?))
+}
+
+async fn report(
+    State(platform): State<Platform>,
+    App(app): App,
+) -> Result<Json<StorageReport>, Refusal> {
+    Ok(Json(platform.storage(&app).await?))
+}
+
+async fn mount(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<MountRequest>,
+) -> Result<Response, Refusal> {
+    let operation = platform.mount(&caller.actor, &app, request).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn unmount(
+    State(platform): State<Platform>,
+    caller: Caller,
+    App(app): App,
+    Body(request): Body<UnmountRequest>,
+) -> Result<Response, Refusal> {
+    let operation = platform.unmount(&caller.actor, &app, request).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}

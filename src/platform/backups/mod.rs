@@ -1,0 +1,3 @@
+//! Backups of services.
+
+mod flow;
