@@ -435,6 +435,9 @@ impl Foreign {
             }
             other => other?,
         };
+        if known.service.is_some() && known.commands.iter().all(|own| own.name != command) {
+            return super::services::run_other(context, &plugin, command, args).await;
+        }
         if command == "help" {
             return context.out.text(&commands(&known));
         }
