@@ -19,9 +19,10 @@ use crate::container::{
 };
 use crate::domain::{PluginName, Timestamp};
 use crate::network::Addresses;
+use crate::platform::pipeline::blocking;
 use crate::platform::services::ImageFor;
 use crate::platform::{Error, Kind, Platform, Result, RunRequest, clock, launch};
-use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS};
+use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS, check_data};
 use crate::support::{report, tasks};
 
 /// Calls that something waits for, at once.
@@ -170,6 +171,9 @@ impl Platform {
         terms: Terms<'_>,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Cage, Io)> {
+        // Looked at before each call: a single one is bounded by its deadline.
+        let data = self.plugins.data(plugin.name())?;
+        blocking(move || check_data(&data)).await??;
         let range = self.0.plugins.cages.take_range().ok_or_else(|| {
             Error::new(Kind::Unavailable, "all ranges of ids for plugins are in use")
         })?;
