@@ -9,9 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, edge, events, front, logs, metrics,
-    plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
-    system,
+    apps, backups, builds, certificates, checks, config, cron, domains, edge, events, front, logs,
+    metrics, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
+    storage, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
