@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 
+use super::backups;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Format, FormatArg, Report, bytes, time};
@@ -71,6 +72,8 @@ pub(super) enum Verb {
     Import(Service),
     /// Sets memory, cpu, size or one of the type's settings; no value goes back to the default
     Set(Set),
+    #[command(flatten)]
+    Backups(backups::Verb),
 }
 
 /// The service that a command is about.
@@ -271,6 +274,7 @@ impl Verb {
                 let change = SetService { key: args.key, value: args.value };
                 context.client.send(Method::PATCH, &path, &change).await
             }
+            Self::Backups(verb) => verb.run(context, kind).await,
         }
     }
 }

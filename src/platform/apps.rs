@@ -230,6 +230,8 @@ impl Platform {
         let app = self.create_app(actor, to).await?;
         let mut settings = self.store.settings(source.id)?;
         let missed = self.without_links(source.id, &mut settings)?;
+        // The data is the other app's: two that write to it must be wanted explicitly.
+        let mounts = std::mem::take(&mut settings.mounts);
         self.store.set_settings(app.id, &settings)?;
         self.store.set_deploy_branch(app.id, source.deploy_branch.as_ref())?;
         self.store.set_front(app.id, &cloned_front(self.store.front(source.id)?))?;
@@ -242,6 +244,12 @@ impl Platform {
                 output.notice(&format!(
                     "{title} is linked to `{from}` only; link `{}` to one",
                     app.name
+                ));
+            }
+            for mount in mounts.iter() {
+                output.notice(&format!(
+                    "volume `{}` at `{}` is not mounted by the clone; `storage:mount` does that",
+                    mount.source, mount.container_dir
                 ));
             }
             platform.copy_source(&from, &app).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::instances::{Instance, remove_own_directory};
+use super::instances::{Instance, Retiring, remove_own_directory};
 use super::launch::Purpose;
 use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
 use crate::container::{ContainerState, Signal, Status};
@@ -58,11 +58,12 @@ impl Platform {
         self.remove_leftovers().await?;
         self.report_unknown_volumes()?;
         self.fail_interrupted_cron_runs()?;
+        let since = self.0.routes.changes();
         self.publish_routes().await?;
         for container in &recovery.retiring {
             let checks = self.checks_of_container(container)?;
-            let container = std::slice::from_ref(container);
-            self.retire(container, checks.drain.into(), checks.stop.into());
+            let retiring = Retiring { containers: vec![container.clone()], since };
+            self.retire(&retiring, checks.drain.into(), checks.stop.into());
         }
         if recovery != Recovery::default() {
             let message = format!(

@@ -5,21 +5,25 @@
 
 mod architecture;
 mod archive;
+mod backups;
 mod build;
 mod certificates;
 mod cli;
 mod commands;
 mod container;
+mod cron;
 mod deploy;
 mod docs;
 mod front;
 mod git;
 mod image;
+mod plugins;
 mod power;
 mod proxy;
 mod pushes;
 mod services;
 mod sshd;
+mod storage;
 mod support;
 mod survival;
 mod zero_drop;

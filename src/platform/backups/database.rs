@@ -89,11 +89,7 @@ impl Live {
         }
     }
 
-    async fn feed(
-        &self,
-        dump: &mut Reader,
-        sum: &mut Sum,
-    ) -> std::result::Result<(), ImportError> {
+    async fn feed(&self, dump: &mut Reader, sum: &mut Sum) -> std::result::Result<(), ImportError> {
         let session = self.platform.service_exec_import(&self.service).await;
         let mut session = session.map_err(ImportError::Other)?;
         let complaint = complaint(session.errors.take());

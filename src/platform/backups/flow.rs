@@ -29,8 +29,11 @@ pub(super) trait Database: Send + Sync {
     type Scratch: Database;
 
     /// Writes a dump, and answers the facts about the very contents that were dumped.
-    fn export(&self, id: &BackupId, dump: &mut Writer)
-    -> impl Future<Output = Result<String>> + Send;
+    fn export(
+        &self,
+        id: &BackupId,
+        dump: &mut Writer,
+    ) -> impl Future<Output = Result<String>> + Send;
 
     /// Replaces the contents by a dump, which is added up on its way.
     fn import(

@@ -52,10 +52,8 @@ impl Platform {
     pub(in super::super) fn recover_backups(&self) -> Result<usize> {
         let interrupted = self.store.running_backups()?;
         for backup in &interrupted {
-            let failed = Backup {
-                state: BackupState::Failed { why: INTERRUPTED.into() },
-                ..backup.clone()
-            };
+            let failed =
+                Backup { state: BackupState::Failed { why: INTERRUPTED.into() }, ..backup.clone() };
             self.store.set_backup(&failed)?;
             self.note_backup(
                 &failed,

@@ -186,7 +186,8 @@ impl Platform {
         let good = |backup: &&Backup| matches!(backup.state, BackupState::Verified { .. });
         let last = self.store.backups(kind, name)?.iter().find(good).map(|last| last.id.clone());
         if last.as_ref() == Some(id) && !force {
-            let message = format!("backup {id} is the last verified one of {kind} service `{name}`");
+            let message =
+                format!("backup {id} is the last verified one of {kind} service `{name}`");
             return Err(Error::new(Kind::Conflict, message).hint("--force removes it all the same"));
         }
         self.discard_backup(&backup).await?;
@@ -225,9 +226,10 @@ impl Platform {
                 .hint(format!("run `staithe {kind}:backup-list {name}` to see those there are"))
         };
         match id {
-            Some(id) => backups.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
-                missing(format!("{kind} service `{name}` has no backup {id}"))
-            }),
+            Some(id) => backups
+                .into_iter()
+                .find(|backup| backup.id == id)
+                .ok_or_else(|| missing(format!("{kind} service `{name}` has no backup {id}"))),
             None => backups.into_iter().find(fit).ok_or_else(|| {
                 missing(format!("{kind} service `{name}` has no backup that can be used"))
             }),

@@ -77,7 +77,11 @@ impl Platform {
             (Ok(backup), _) => match &backup.state {
                 BackupState::Running | BackupState::Failed { .. } => Err(Error::new(
                     Kind::Conflict,
-                    format!("backup {} is {}: there is nothing to restore", backup.id, backup.state.word()),
+                    format!(
+                        "backup {} is {}: there is nothing to restore",
+                        backup.id,
+                        backup.state.word()
+                    ),
                 )),
                 _ => Ok(backup),
             },
@@ -85,10 +89,11 @@ impl Platform {
                 let found = self.backup_at_place(kind, name, &id).await;
                 found.map_err(|_| error)
             }
-            (Err(error), None) if error.kind() == Kind::NotFound => {
-                Err(Error::new(Kind::NotFound, format!("{kind} service `{name}` has no verified backup"))
-                    .hint(format!("run `staithe {kind}:backup-list {name}`, and name the one to restore")))
-            }
+            (Err(error), None) if error.kind() == Kind::NotFound => Err(Error::new(
+                Kind::NotFound,
+                format!("{kind} service `{name}` has no verified backup"),
+            )
+            .hint(format!("run `staithe {kind}:backup-list {name}`, and name the one to restore"))),
             (Err(error), _) => Err(error),
         }
     }
@@ -173,7 +178,8 @@ impl Platform {
         kind: &PluginName,
         name: &ServiceName,
     ) -> Result<Service> {
-        let new = NewService { name: name.clone(), memory: None, cpu: None, size: None, password: None };
+        let new =
+            NewService { name: name.clone(), memory: None, cpu: None, size: None, password: None };
         let creation = self.create_service(actor, kind, new).await?;
         creation
             .outcome
@@ -218,7 +224,10 @@ impl Platform {
             }
             None => {
                 if let Err(error) = self.destroy_service(actor, kind, name).await {
-                    tracing::error!(error = report(&error), "cannot remove a half restored service");
+                    tracing::error!(
+                        error = report(&error),
+                        "cannot remove a half restored service"
+                    );
                 }
                 error
             }

@@ -22,6 +22,8 @@ const STOP: Duration = Duration::from_secs(60);
 pub(crate) struct Staithe {
     pub(crate) directory: tempfile::TempDir,
     settings: Vec<String>,
+    /// Whether the directory stays when the test fails.
+    keep_on_failure: bool,
     daemon: Mutex<Option<Child>>,
     /// Names, addresses and ports, which nobody else on the machine has. Given back last.
     number: Number,
@@ -62,6 +64,7 @@ impl Staithe {
         let staithe = Self {
             directory,
             settings: settings.iter().map(ToString::to_string).collect(),
+            keep_on_failure: false,
             daemon: Mutex::new(None),
             number,
         };
@@ -72,6 +75,11 @@ impl Staithe {
             staithe.cli_with_input(&["ssh-keys:add", "alice"], &key).succeeds();
         }
         staithe
+    }
+
+    /// Keeps the directory if the test fails: for failures that are hard to bring about again.
+    pub(crate) fn keep_on_failure(&mut self) {
+        self.keep_on_failure = true;
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -291,6 +299,10 @@ impl Drop for Staithe {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("---- log of the daemon ----\n{}", tail(&self.log(), 200));
+            if self.keep_on_failure {
+                self.directory.disable_cleanup(true);
+                eprintln!("kept: {}", self.directory.path().display());
+            }
             if self.daemon.lock().is_ok_and(|daemon| daemon.is_none()) {
                 self.launch();
             }
@@ -510,7 +522,7 @@ fn keep_as_template(staithe: &Staithe, template: &Path) {
     staithe.stop();
     let _ = std::fs::remove_dir_all(template);
     let data = staithe.data_dir();
-    for name in ["keys", "logs", "bin", "proxy", "repos"] {
+    for name in ["keys", "logs", "bin", "plugins", "proxy", "repos"] {
         let _ = std::fs::remove_dir_all(data.join(name));
     }
     std::fs::rename(&data, template).unwrap();

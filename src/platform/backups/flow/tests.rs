@@ -48,7 +48,11 @@ impl Database for Fake {
         }
     }
 
-    async fn import(&self, dump: &mut Reader, sum: &mut Sum) -> std::result::Result<(), ImportError> {
+    async fn import(
+        &self,
+        dump: &mut Reader,
+        sum: &mut Sum,
+    ) -> std::result::Result<(), ImportError> {
         if self.refuses {
             return Err(ImportError::Refused("syntax error".into()));
         }
@@ -232,7 +236,8 @@ async fn hostile_manifests_are_refused() {
 
 #[test]
 fn differences_are_named_and_cut_short() {
-    let expected = serde_json::json!({ "a": 1, "b": { "c": 2 }, "d": 3, "e": 4, "f": "x".repeat(99) });
+    let expected =
+        serde_json::json!({ "a": 1, "b": { "c": 2 }, "d": 3, "e": 4, "f": "x".repeat(99) });
     let found = serde_json::json!({ "a": 1, "b": { "c": 3 }, "e": 5 });
     let text = difference(&expected, &found);
     assert_eq!(text, "b.c is 3, not 2, d is null, not 3, e is 5, not 4, and 1 more");
