@@ -481,6 +481,8 @@ async fn import(
 #[derive(Debug, clap::Parser)]
 #[command(name = "staithe", disable_help_subcommand = true, color = clap::ColorChoice::Never)]
 struct OtherType {
+    #[command(flatten)]
+    global: super::command::Global,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -509,7 +511,10 @@ pub(super) async fn run_other(
     let words = ["staithe".to_owned(), verb].into_iter().chain(args);
     let parsed = tree.try_get_matches_from(words);
     match parsed.and_then(|matches| OtherType::from_arg_matches(&matches)) {
-        Ok(other) => other.verb.run(context, kind).await,
+        Ok(other) => {
+            context.adopt(&other.global)?;
+            other.verb.run(context, kind).await
+        }
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             context.out.text(&error.render().to_string())
         }
