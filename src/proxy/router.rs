@@ -202,7 +202,8 @@ impl Router {
     fn copy(&self) -> Self {
         let mut copies: HashMap<*const Target, Arc<Target>> = HashMap::new();
         let mut copy = |target: &Arc<Target>| {
-            let own = copies.entry(Arc::as_ptr(target)).or_insert_with(|| Arc::new((**target).clone()));
+            let own =
+                copies.entry(Arc::as_ptr(target)).or_insert_with(|| Arc::new((**target).clone()));
             Arc::clone(own)
         };
         let mut host = |host: &Host| Host {
@@ -218,9 +219,10 @@ impl Router {
         };
         let (exact, wildcard) = (hosts(&self.exact), hosts(&self.wildcard));
         let catch_all = host(&self.catch_all);
-        let processes = self.processes.iter().map(|(process, targets)| {
-            (process.clone(), targets.iter().map(&mut copy).collect())
-        });
+        let processes = self
+            .processes
+            .iter()
+            .map(|(process, targets)| (process.clone(), targets.iter().map(&mut copy).collect()));
         Self {
             version: self.version,
             exact,
