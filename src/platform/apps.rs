@@ -215,7 +215,7 @@ impl Platform {
     }
 
     /// Makes an app with the settings, source and image of another, and deploys it unless told not
-    /// to. Domains and routes are not copied.
+    /// to. Domains, routes and links to services are not copied.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -229,6 +229,7 @@ impl Platform {
         let source = self.find_app(from)?;
         let app = self.create_app(actor, to).await?;
         let mut settings = self.store.settings(source.id)?;
+        let missed = self.without_links(source.id, &mut settings)?;
         // The data is the other app's: two that write to it must be wanted explicitly.
         let mounts = std::mem::take(&mut settings.mounts);
         self.store.set_settings(app.id, &settings)?;
@@ -239,6 +240,12 @@ impl Platform {
         let from = from.clone();
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Cloning `{from}` to `{}`", app.name));
+            for title in missed {
+                output.notice(&format!(
+                    "{title} is linked to `{from}` only; link `{}` to one",
+                    app.name
+                ));
+            }
             for mount in mounts.iter() {
                 output.notice(&format!(
                     "volume `{}` at `{}` is not mounted by the clone; `storage:mount` does that",

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
@@ -89,7 +90,9 @@ pub(super) struct Core {
     /// The process stops: idle connections close.
     pub(super) stopping: Cell<bool>,
     connections: RefCell<Connections>,
-    /// Told when a connection ends.
+    /// Those of them that are no clients, but listeners, which are woken too.
+    listeners: Cell<usize>,
+    /// Told when a connection ends, and when the process is about to.
     ended: Notify,
     scratch: RefCell<Vec<Vec<u8>>>,
 }
@@ -141,6 +144,7 @@ impl Core {
             draining: Cell::new(false),
             stopping: Cell::new(false),
             connections: RefCell::default(),
+            listeners: Cell::new(0),
             ended: Notify::new(),
             scratch: RefCell::default(),
         }
@@ -192,6 +196,8 @@ impl Core {
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
         }
+        // A listener that waits for room must let go of its port.
+        self.ended.notify_waiters();
     }
 }
 
@@ -240,7 +246,8 @@ pub(super) struct Gate {
 /// Runs a core on the calling thread until it is told to stop.
 ///
 /// # Errors
-/// If its runtime cannot be made, or a listener not be watched; before anything is accepted.
+/// If its runtime cannot be made, or a listener not be watched, before anything is accepted; or if it
+/// does not accept from one of its listeners any more.
 pub(super) fn run(
     core: Core,
     listeners: Vec<(Listener, std::net::TcpListener)>,
@@ -264,19 +271,40 @@ async fn serve(
         // Whoever started us has given up.
         return Ok(());
     }
+    core.listeners.set(listeners.len());
+    let mut accepting = JoinSet::new();
     for (listener, socket) in listeners {
-        tokio::task::spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
+        accepting.spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
     }
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
         tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
     }
-    if let Some(deadline) = obey(&core, &mut commands).await {
+    let stop = tokio::select! {
+        // Neither is asked again once the other has answered.
+        stop = obey(&core, &mut commands) => stop,
+        () = one_lost(&mut accepting, &core.draining) => {
+            return Err(io::Error::other("a listener is not accepted from any more"));
+        }
+    };
+    if let Some(deadline) = stop {
         core.stop_soon();
         // Past the deadline the connections are cut, with the runtime.
         let _ = tokio::time::timeout_at(deadline, all_ended(&core)).await;
     }
     core.log.flush();
     Ok(())
+}
+
+/// Returns when a task that accepts has ended before its time: a panic in it would leave clients in
+/// a queue that nobody looks at.
+async fn one_lost(accepting: &mut JoinSet<()>, draining: &Cell<bool>) {
+    while accepting.join_next().await.is_some() {
+        if !draining.get() {
+            return;
+        }
+    }
+    // All have ended, as they should.
+    std::future::pending().await
 }
 
 /// Does what it is told until it is to stop, and returns by when; or until a retired core has
@@ -369,7 +397,8 @@ async fn wait_for_room(core: &Core) {
     loop {
         let ended = core.ended.notified();
         let count = core.connections.borrow().count();
-        if count < core.shared.max_connections || core.draining.get() {
+        let room = core.shared.max_connections.saturating_add(core.listeners.get());
+        if count < room || core.draining.get() {
             return;
         }
         ended.await;
@@ -399,5 +428,23 @@ mod tests {
         connections.free.push(first);
         assert_eq!(connections.count(), 1);
         assert_eq!(connections.take_place(), first);
+    }
+
+    #[test]
+    fn the_end_of_a_task_that_accepts_is_noticed_unless_the_process_is_about_to_end() {
+        let local = LocalOptions::default();
+        let runtime = Builder::new_current_thread().enable_time().build_local(local).unwrap();
+        runtime.block_on(async {
+            let lost = async |draining| {
+                let mut accepting = JoinSet::new();
+                accepting.spawn_local(async { panic!("a listener's task") });
+                accepting.spawn_local(std::future::pending());
+                let draining = Cell::new(draining);
+                let lost = one_lost(&mut accepting, &draining);
+                tokio::time::timeout(Duration::from_millis(100), lost).await.is_ok()
+            };
+            assert!(lost(false).await);
+            assert!(!lost(true).await);
+        });
     }
 }

@@ -170,8 +170,13 @@ fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<
             // It goes on beside us, from the same queues, until the control plane makes it retire.
             tracing::error!(error = report(&error), "tell the predecessor");
         }
-        let seam = seam.serve(door);
-        let result = control(shared, running, stop, signals).await;
+        let mut seam = seam.serve(door);
+        let result = tokio::select! {
+            // Neither is asked again once the other has answered.
+            result = control(shared, running, stop, signals) => result,
+            // It has no end; this is a panic. Without it there is nobody who can change the routes.
+            _ = &mut seam => Err(Error::SeamEnded),
+        };
         seam.abort();
         result
     });

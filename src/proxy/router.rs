@@ -26,6 +26,9 @@ use super::{Binding, Challenge, Config, Error, ListenerName, Route, RouteState, 
 #[derive(Debug, Default)]
 pub(super) struct Router {
     pub(super) version: u64,
+    /// Which of the routers of this process it is. Versions are the control plane's: one that is
+    /// killed while its table is being put in force may give its number to another table.
+    serial: u64,
     exact: HashMap<Box<str>, Host, RandomState>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Host, RandomState>,
@@ -120,8 +123,8 @@ pub(super) struct NewPath {
 pub(super) struct Target {
     pub(super) app: AppName,
     pub(super) process_type: ProcessType,
-    /// The version of its table.
-    version: u64,
+    /// The router it was made for.
+    serial: u64,
     /// Where it is found, which tells it from others of the same process.
     bindings: Box<[Binding]>,
     pub(super) counters: Arc<Counters>,
@@ -175,9 +178,11 @@ impl Router {
     /// # Errors
     /// `DuplicateDomain`.
     pub(super) fn compile(table: &RouteTable, ground: &Ground<'_>) -> Result<Self, Error> {
-        let mut router = Self { version: table.version, ..Self::default() };
+        static COMPILED: AtomicU64 = AtomicU64::new(0);
+        let serial = COMPILED.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut router = Self { version: table.version, serial, ..Self::default() };
         for route in &table.routes {
-            let target = Arc::new(router.compile_target(route, table.version, ground));
+            let target = Arc::new(router.compile_target(route, serial, ground));
             let process = (target.app.clone(), target.process_type.clone());
             router.processes.entry(process).or_default().push(Arc::clone(&target));
             for binding in &route.bindings {
@@ -225,6 +230,7 @@ impl Router {
             .map(|(process, targets)| (process.clone(), targets.iter().map(&mut copy).collect()));
         Self {
             version: self.version,
+            serial: self.serial,
             exact,
             wildcard,
             catch_all,
@@ -236,7 +242,7 @@ impl Router {
         }
     }
 
-    fn compile_target(&mut self, route: &Route, version: u64, ground: &Ground<'_>) -> Target {
+    fn compile_target(&mut self, route: &Route, serial: u64, ground: &Ground<'_>) -> Target {
         let Ground { config, cores, pages, previous, retired } = *ground;
         let known = || previous.apps.get(&route.app).cloned().unwrap_or_default();
         let counters = self.apps.entry(route.app.clone()).or_insert_with(known);
@@ -262,7 +268,7 @@ impl Router {
         Target {
             app: process.0,
             process_type: process.1,
-            version,
+            serial,
             bindings: route.bindings.as_slice().into(),
             counters,
             log: route.app.as_str().into(),
@@ -328,7 +334,7 @@ impl Router {
     /// What has become of `target`, which may be of an earlier table; `None` if its process is no
     /// longer routed to from there.
     pub(super) fn successor<'t>(&'t self, target: &'t Arc<Target>) -> Option<&'t Arc<Target>> {
-        if target.version == self.version {
+        if target.serial == self.serial {
             return Some(target);
         }
         self.find_like(&(target.app.clone(), target.process_type.clone()), &target.bindings)
@@ -476,6 +482,25 @@ impl Target {
             TargetState::Deploying => Some(Page::Deploying),
             TargetState::Crashed | TargetState::Live { .. } => Some(Page::Crashed),
         }
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// The route of an app with these instances, and nothing else about it.
+    pub(super) fn with_upstreams(upstreams: Vec<Arc<Upstream>>) -> Arc<Self> {
+        let upstreams = upstreams.into();
+        Arc::new(Self {
+            app: "shop".parse().unwrap(),
+            process_type: ProcessType::web(),
+            version: 1,
+            bindings: Box::default(),
+            counters: Arc::new(Counters::new(2)),
+            log: "shop".into(),
+            settings: Settings::compile(&Default::default(), &Config::default(), |_| None),
+            load: Arc::default(),
+            state: TargetState::Live { release: ReleaseVersion(1), upstreams },
+        })
     }
 }
 
@@ -709,6 +734,18 @@ mod tests {
             first.processes.values().flatten().filter(|t| third.successor(t).is_none()).collect();
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].bindings[0].listeners, [ListenerName::Http]);
+    }
+
+    #[test]
+    fn a_route_is_followed_into_another_table_of_the_same_version() {
+        let first = compile(&table(7, &[("a", &["x.y"], &["10.0.0.1:80"])])).unwrap();
+        let second = table(7, &[("a", &["x.y"], &["10.0.0.2:80"])]);
+        let second = compile_after(&second, &first).unwrap();
+        let target = &first.processes.values().next().unwrap()[0];
+        let TargetState::Live { upstreams, .. } = &second.successor(target).unwrap().state else {
+            panic!("not live");
+        };
+        assert_eq!(upstreams[0].address, "10.0.0.2:80".parse().unwrap());
     }
 
     #[test]
