@@ -89,7 +89,12 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 /// Sets the process's log up: also for the proxy, which has the same format.
 pub fn start_logging(log: &config::Log) {
     let filter = tracing_subscriber::EnvFilter::new(&log.filter);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (a full disk) is lost. To say so on standard error, which is what
+    // it cannot be written to, would be a panic in whoever logs.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match log.format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),

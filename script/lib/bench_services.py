@@ -6,16 +6,14 @@ What Staithe adds is told by doing the same by hand in the same run: the image's
 
 import contextlib
 import glob
-import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 
 import bench
-from bench import SCRATCH, eventually, machine, run, settled, staithe
+from bench import SCRATCH, machine, settled, staithe
 
 TEMPLATE = f"{SCRATCH}/template-services"
 ROUNDS = 9
@@ -159,19 +157,16 @@ def report_footprint(table):
 # --- backups -------------------------------------------------------------------------------------
 
 
-def newest_backup(instance, name):
-    backups = json.loads(instance.cli("postgres:backup-list", name, "--format", "json"))
-    return max(backups, key=lambda backup: backup["created_at"])
-
-
 def dumps(instance):
     """Seconds by row, ours and by hand in turns."""
     path = f"{instance.directory}/hand.dump"
     ours = f"{instance.directory}/ours.dump"
     rows = {name: [] for name in (
         "`pg_dump -Fc` by hand, to a file, fsync", "`postgres:export`",
-        "`postgres:backup` without the check", "`postgres:backup`, restored and checked",
-        "`pg_restore` by hand, into a new database", "`postgres:import`")}
+        "`pg_restore` by hand, into a new database", "`postgres:import`",
+        "by hand: `pg_dump`, then `pg_restore`",
+        "`postgres:backup`: dump, read back, restore into a scratch service, compare",
+        "`postgres:restore --to` a new service")}
 
     def dump():
         with open(path, "wb") as file:
@@ -193,13 +188,20 @@ def dumps(instance):
             subprocess.run([bench.PROGRAM, "postgres:import", "copy"], stdin=file, check=True,
                            stdout=subprocess.DEVNULL, env={**os.environ, "STAITHE_RUN_DIR": instance.run})
 
+    def both():
+        by_hand(instance, "dropdb hand")
+        dump()
+        restore()
+
     instance.cli("postgres:create", "copy")
-    steps = (dump, export, lambda: instance.cli("postgres:backup", "filled", "--no-verify"),
-             lambda: instance.cli("postgres:backup", "filled"), restore, bring_in)
+    steps = (dump, export, restore, bring_in, both,
+             lambda: instance.cli("postgres:backup", "filled"),
+             lambda: instance.cli("postgres:restore", "filled", "--to", "again"))
     for _ in range(DUMPS):
         for figures, step in zip(rows.values(), steps, strict=True):
             figures.append(timed(step))
         by_hand(instance, "dropdb hand")
+        instance.cli("postgres:destroy", "again", "--force")
     instance.cli("postgres:destroy", "copy", "--force")
     return rows, os.path.getsize(path)
 

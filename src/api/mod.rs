@@ -11,6 +11,7 @@
 //! **Invariant.** Decides nothing but who may speak: a rule found here is in the wrong place.
 
 mod apps;
+mod backups;
 mod builds;
 mod caller;
 mod certificates;

@@ -1,6 +1,7 @@
 //! `/plugins` and `/plugin-triggers`.
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
@@ -14,12 +15,25 @@ use super::stream::{self, OnDrop};
 use crate::domain::PluginName;
 use crate::platform::Platform;
 use crate::wire::{
-    InstallPlugin, PluginQuery, PluginReport, PluginSettings, RunRequest, SetPlugin,
+    API_PREFIX, InstallPlugin, PluginQuery, PluginReport, PluginSettings, RunRequest, SetPlugin,
     TriggerPlugins, TriggerReport,
 };
 
 /// The largest archive in base64, with what is around it.
 const MAX_ARCHIVE: usize = 24 << 20;
+
+/// Lets only those requests pass that no plugin objects to.
+pub(super) async fn authorize(
+    State(platform): State<Platform>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let path = request.uri().path();
+    let path = path.strip_prefix(API_PREFIX).unwrap_or(path).to_owned();
+    platform.authorize(&caller.actor, request.method().as_str(), &path).await?;
+    Ok(next.run(request).await)
+}
 
 /// The paths of plugins.
 pub(super) fn routes() -> Router<Parts> {

@@ -9,9 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, builds, certificates, checks, config, cron, domains, edge, events, front, logs, metrics,
-    plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage,
-    system,
+    apps, backups, builds, certificates, checks, config, cron, domains, edge, events, front, logs,
+    metrics, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
+    storage, system,
 };
 use crate::platform::{Error, Kind, Platform};
 use crate::wire::API_PREFIX;
@@ -47,11 +47,14 @@ impl FromRef<Parts> for Arc<dyn Shell> {
 
 /// The whole API.
 pub(super) fn router(parts: Parts) -> Router {
+    let authorize =
+        axum::middleware::from_fn_with_state(parts.platform.clone(), plugins::authorize);
     Router::new()
         .nest(API_PREFIX, machine_routes().nest("/apps/{app}", app_routes()))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(authorize)
         .layer(axum::middleware::from_fn(edge::edge))
         .with_state(parts)
 }
@@ -72,6 +75,8 @@ fn machine_routes() -> Router<Parts> {
         .route("/ssh-keys/{id}", delete(ssh::remove_key))
         .route("/ssh/exec", post(ssh::exec))
         .nest("/services", services::routes())
+        .nest("/services/{type}/{name}", backups::service_routes())
+        .route("/backup-settings", backups::settings_routes())
         .nest("/service-types", services::type_routes())
         .route("/stacks", get(stacks::list).post(stacks::build))
         .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))

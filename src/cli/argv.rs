@@ -22,6 +22,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("maintenance", "report"),
     ("nginx", "report"),
     ("ports", "report"),
+    ("postgres", "list"),
     ("proxy", "report"),
     ("ps", "report"),
     ("releases", "list"),
@@ -127,7 +128,7 @@ fn default_verb(noun: &str) -> Option<&'static str> {
 }
 
 /// Moves `--app` to where the app belongs, and turns the flags of a report into `--field`.
-fn operands(
+pub(super) fn operands(
     rest: Vec<String>,
     mut app: Option<String>,
     command: &Command,

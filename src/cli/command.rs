@@ -6,8 +6,8 @@ use super::context::Context;
 use super::exit::Failure;
 use super::{
     apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
-    pages, plugins, ports, proxy, ps, releases, resource, routes, run, ssh_keys, stack, storage,
-    system,
+    pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack,
+    storage, system,
 };
 
 /// A git-push platform in one program.
@@ -97,6 +97,10 @@ pub(super) enum Noun {
     /// Storage: volumes, which outlive containers and releases
     #[command(subcommand)]
     Storage(storage::Verb),
+    /// Databases: PostgreSQL here, and the same verbs for each type of service that a plugin brings:
+    /// `redis:create`, `mysql:link` and so on
+    #[command(subcommand)]
+    Postgres(services::Verb),
     /// Cron: what apps have run on a schedule
     #[command(subcommand)]
     Cron(cron::Verb),
@@ -159,6 +163,7 @@ impl Noun {
             Self::Urls(urls) => urls.all(context).await,
             Self::Resource(verb) => verb.run(context).await,
             Self::Storage(verb) => verb.run(context).await,
+            Self::Postgres(verb) => verb.run(context, &services::DOCUMENTED.parse()?).await,
             Self::Cron(verb) => verb.run(context).await,
             Self::Checks(verb) => verb.run(context).await,
             Self::Builds(verb) => verb.run(context).await,

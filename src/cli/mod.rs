@@ -37,6 +37,7 @@ mod releases;
 mod resource;
 mod routes;
 mod run;
+mod services;
 mod settings;
 mod ssh_keys;
 mod stack;

@@ -435,6 +435,9 @@ impl Foreign {
             }
             other => other?,
         };
+        if known.service.is_some() && known.commands.iter().all(|own| own.name != command) {
+            return super::services::run_other(context, &plugin, command, args).await;
+        }
         if command == "help" {
             return context.out.text(&commands(&known));
         }
@@ -469,4 +472,38 @@ async fn set_directly(
         return Err(Failure::usage("there is one value too many"));
     }
     send_setting(context, plugin, SetPlugin { app, key, value }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_plugin_can_take_the_name_of_a_command() {
+        for noun in command::tree().get_subcommands() {
+            let name = noun.get_name();
+            let taken = name.parse::<PluginName>();
+            assert!(taken.is_err(), "add `{name}` to the reserved names of domain/plugin.rs");
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_an_archive_with_its_links_as_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = crate::support::atomic_file::write;
+        write(&directory.path().join("plugin.toml"), b"x", 0o644).unwrap();
+        std::os::unix::fs::symlink("/etc/shadow", directory.path().join("link")).unwrap();
+        let bytes = folder(directory.path()).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
+        let entries = archive.entries().unwrap().map(Result::unwrap);
+        let kinds = entries.map(|entry| {
+            let header = entry.header();
+            (entry.path().unwrap().display().to_string(), header.entry_type().is_symlink())
+        });
+        let mut kinds: Vec<_> = kinds.collect();
+        kinds.sort();
+        let expected =
+            [("./".to_owned(), false), ("link".into(), true), ("plugin.toml".into(), false)];
+        assert_eq!(kinds, expected);
+    }
 }

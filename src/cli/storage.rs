@@ -34,7 +34,7 @@ pub(super) enum Verb {
     Unmount(Unmount),
     /// Shows what apps mount
     Report(ReportArgs),
-    /// Gives a volume more room, while its apps run
+    /// Gives a volume more room
     Resize(Resize),
 }
 

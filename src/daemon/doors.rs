@@ -71,6 +71,10 @@ impl Commands for Doors {
             GitService::UploadPack => Service::UploadPack,
             GitService::UploadArchive => Service::UploadArchive,
         };
+        let path = format!("/apps/{}/git", request.app);
+        let method = if service == Service::ReceivePack { "POST" } else { "GET" };
+        let authorized = self.0.platform.authorize(actor, method, &path).await;
+        authorized.map_err(|error| refused(&error))?;
         self.ensure_app(actor, &request.app, service).await?;
         let session = Session { actor: actor.name.clone(), protocol: request.protocol };
         let platform = &self.0.platform;

@@ -31,6 +31,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "metrics",
     "nginx",
     "plugin",
+    "plugin-command",
     "plugins",
     "ports",
     "proxy",

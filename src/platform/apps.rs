@@ -215,7 +215,7 @@ impl Platform {
     }
 
     /// Makes an app with the settings, source and image of another, and deploys it unless told not
-    /// to. Domains and routes are not copied.
+    /// to. Domains, routes and links to services are not copied.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`.
@@ -228,7 +228,11 @@ impl Platform {
     ) -> Result<Operation<App>> {
         let source = self.find_app(from)?;
         let app = self.create_app(actor, to).await?;
-        self.store.set_settings(app.id, &self.store.settings(source.id)?)?;
+        let mut settings = self.store.settings(source.id)?;
+        let missed = self.without_links(source.id, &mut settings)?;
+        // The data is the other app's: two that write to it must be wanted explicitly.
+        let mounts = std::mem::take(&mut settings.mounts);
+        self.store.set_settings(app.id, &settings)?;
         self.store.set_deploy_branch(app.id, source.deploy_branch.as_ref())?;
         self.store.set_front(app.id, &cloned_front(self.store.front(source.id)?))?;
         self.publish_routes().await?;
@@ -236,6 +240,18 @@ impl Platform {
         let from = from.clone();
         Ok(self.operate(super::Journal::new(), move |platform, output, cancel| async move {
             output.step(&format!("Cloning `{from}` to `{}`", app.name));
+            for title in missed {
+                output.notice(&format!(
+                    "{title} is linked to `{from}` only; link `{}` to one",
+                    app.name
+                ));
+            }
+            for mount in mounts.iter() {
+                output.notice(&format!(
+                    "volume `{}` at `{}` is not mounted by the clone; `storage:mount` does that",
+                    mount.source, mount.container_dir
+                ));
+            }
             platform.copy_source(&from, &app).await?;
             let told = json!({ "actor": actor.name, "from": from });
             platform.notify(Hook::PostAppCloneSetup, Some(&app.name), told);

@@ -35,6 +35,8 @@ pub struct Config {
     /// Directories of the host's below which apps may have what is there as volumes, as
     /// `["/srv/shared"]`. Only the operator decides what of the host an app sees. Default none.
     pub storage_host_dirs: Vec<PathBuf>,
+    /// The most bytes that one backup of a service may have. Default 68719476736, 64 GiB.
+    pub backup_bytes: u64,
     /// The host name that `git remote add` lines show. Default `localhost`.
     pub public_host: String,
     /// Where everything is kept; the daemon's `--data-dir`.
@@ -69,6 +71,7 @@ impl Default for Config {
             debian_mirror: None,
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),
+            backup_bytes: 64 << 30,
             public_host: "localhost".into(),
             data_dir: "/var/lib/staithe".into(),
             run_dir: "/run/staithe".into(),

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::timed;
-use super::instances::Instance;
+use super::instances::{Instance, Retiring};
 use super::lanes::DeployGuard;
 use super::plan::{self, Observed, Wanted};
 use super::{Error, InstanceStatus, Kind, Platform, Result, launch};
@@ -97,13 +97,13 @@ impl Platform {
     }
 
     /// The commit point: from here on the new release serves, whatever happens to this process.
-    /// Answers which of `retire` nobody sends requests to any more.
+    /// Answers which of `retire` are there, to be retired.
     async fn switch(
         &self,
         deploy: &Deploy<'_>,
         started: &[Instance],
         retire: &[String],
-    ) -> Result<Vec<String>> {
+    ) -> Result<Retiring> {
         let Deploy { app, release, output, .. } = *deploy;
         self.store.set_current_release(app, release.version, deploy.settings)?;
         self.0.instances.reset_histories(app.id);
@@ -222,11 +222,11 @@ impl Platform {
             .collect()
     }
 
-    fn mark_retiring(&self, containers: &[String]) -> Vec<String> {
+    fn mark_retiring(&self, containers: &[String]) -> Retiring {
         let marked = containers
             .iter()
             .filter(|container| self.0.instances.set_status(container, InstanceStatus::Retiring));
-        marked.cloned().collect()
+        Retiring { containers: marked.cloned().collect(), since: self.0.routes.changes() }
     }
 
     /// Starts what the current release wants and does not have, and stops what nobody wants:
@@ -260,9 +260,10 @@ impl Platform {
         let failures = started.into_iter().chain(kept).filter_map(Result::err);
         let failures: Vec<String> = failures.map(|error| report(&error)).collect();
         let retiring = self.mark_retiring(&plan.retire);
-        self.publish_routes().await?;
+        let published = self.publish_routes().await;
+        // Also if that failed: they wait for the table that leaves them out.
         self.retire(&retiring, settings.drain.into(), settings.stop.into());
-        Ok(failures)
+        published.map(|()| failures)
     }
 
     async fn start_one_ready(

@@ -15,7 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::routes::Changes;
 use super::{Error, InstanceStatus, Platform, Result, clock};
 use crate::container::{ExitRecord, Signal, Stdio};
 use crate::domain::{
@@ -30,6 +32,18 @@ const FIRST_RESTART: Duration = Duration::from_secs(1);
 const LAST_RESTART: Duration = Duration::from_secs(300);
 /// An instance that was up for this long counts as healthy: its waits start from the first again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+
+/// The waits before the proxy is asked again whether an instance has open requests.
+const FIRST_DRAIN_RETRY: Duration = Duration::from_millis(500);
+const LAST_DRAIN_RETRY: Duration = Duration::from_secs(30);
+
+/// Containers that are marked as retiring.
+#[derive(Debug)]
+pub(super) struct Retiring {
+    pub(super) containers: Vec<String>,
+    /// Taken after they were marked: a table in force that knows of it leads to none of them.
+    pub(super) since: Changes,
+}
 
 /// One instance with its container.
 #[derive(Debug, Clone)]
@@ -350,33 +364,42 @@ impl Platform {
         });
     }
 
-    /// Lets open requests of instances finish, then stops them; in the background. They must be
-    /// out of the routes already.
-    pub(super) fn retire(&self, containers: &[String], drain: Duration, stop: Duration) {
-        for container in containers {
-            self.0.instances.set_status(container, InstanceStatus::Retiring);
-        }
-        for container in containers {
+    /// Lets open requests of instances finish, then stops them; in the background. Waits until no
+    /// table in force leads to them, however long that takes: who retires too early drops requests.
+    pub(super) fn retire(&self, retiring: &Retiring, drain: Duration, stop: Duration) {
+        let since = retiring.since;
+        for container in &retiring.containers {
             let (platform, container) = (self.clone(), container.clone());
-            tasks::spawn(
-                "retire",
-                async move { platform.retire_one(&container, drain, stop).await },
-            );
+            tasks::spawn("retire", async move {
+                platform.0.routes.in_force(since).await;
+                platform.retire_one(&container, drain, stop).await;
+            });
         }
     }
 
     async fn retire_one(&self, container: &str, drain: Duration, stop: Duration) {
         let instance = self.0.instances.lock().instances.get(container).cloned();
-        if let Some(instance) = instance
-            && let Err(error) = self.drain(&instance, drain).await
-        {
-            tracing::warn!(container, error = report(&error), "cannot wait for open requests");
+        if let Some(instance) = instance {
+            self.drain(&instance, drain).await;
         }
         self.stop_container(container, stop).await;
         self.0.instances.remove(container);
     }
 
-    async fn drain(&self, instance: &Instance, deadline: Duration) -> Result<()> {
+    /// Returns when the instance has no request open, at the deadline at the latest. As long as it
+    /// cannot be told whether there are any, there may be.
+    async fn drain(&self, instance: &Instance, deadline: Duration) {
+        ask_until(deadline, |left| async move {
+            let asked = self.ask_drained(instance, left).await;
+            asked.inspect_err(|error| {
+                let container = &instance.container;
+                tracing::warn!(container, error = report(error), "cannot ask for open requests");
+            })
+        })
+        .await;
+    }
+
+    async fn ask_drained(&self, instance: &Instance, deadline: Duration) -> Result<()> {
         self.proxy.drain(&self.reached_at(instance)?, deadline).await?;
         Ok(())
     }
@@ -445,6 +468,19 @@ impl Platform {
     }
 }
 
+/// Asks until there is an answer, or until the deadline. `ask` is told how much time is left.
+async fn ask_until<F: Future<Output = Result<()>>>(
+    deadline: Duration,
+    mut ask: impl FnMut(Duration) -> F,
+) {
+    let end = Instant::now() + deadline;
+    let left = || end.saturating_duration_since(Instant::now());
+    let mut backoff = Backoff::new(FIRST_DRAIN_RETRY, LAST_DRAIN_RETRY);
+    while ask(left()).await.is_err() && !left().is_zero() {
+        tokio::time::sleep(backoff.next_delay().min(left())).await;
+    }
+}
+
 /// Removes a directory that holds only our own files; one that is not there is fine.
 pub(super) async fn remove_own_directory(directory: &std::path::Path) {
     match tokio::fs::remove_dir_all(directory).await {
@@ -463,5 +499,29 @@ pub(super) fn describe(record: &ExitRecord) -> String {
         (Some(code), _, None) => format!("exit code {code}"),
         (None, Some(signal), None) => format!("killed by signal {signal}"),
         (None, None, None) => "ended for an unknown reason".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_cannot_be_asked_is_waited_for_until_the_deadline() {
+        let (begun, deadline) = (Instant::now(), Duration::from_millis(30));
+        let mut asked = 0;
+        ask_until(deadline, |_| {
+            asked += 1;
+            async { Err(Error::internal("the proxy", "does not answer")) }
+        })
+        .await;
+        assert!(asked >= 2 && begun.elapsed() >= deadline, "asked {asked} times");
+        let mut asked = 0;
+        ask_until(Duration::from_secs(3600), |_| {
+            asked += 1;
+            async { Ok(()) }
+        })
+        .await;
+        assert_eq!(asked, 1);
     }
 }

@@ -117,6 +117,12 @@ impl Platform {
             .parse()
             .map_err(|error| Error::internal("release without an image", error))?;
         let process_type = name.split('.').next().unwrap_or(name).parse()?;
+        // First, since a volume that is gone must leave nothing of the container behind.
+        let mut volumes = Vec::new();
+        for wanted in release.mounts.of_type(&process_type) {
+            let mount = self.app_mount(wanted).await;
+            volumes.push(mount.inspect_err(|_| self.network.release(addresses))?);
+        }
         let frame = Frame {
             app,
             purpose,
@@ -127,9 +133,7 @@ impl Platform {
             addresses,
         };
         let mut spec = self.container_spec(&frame)?;
-        for wanted in release.mounts.of_type(&process_type) {
-            spec.mounts.push(self.app_mount(wanted).await?);
-        }
+        spec.mounts.extend(volumes);
         let port = app_port(&release.config_in_force(), &self.store.front(app.id)?.ports);
         Ok(Launch { spec, port, started_at: clock::now() })
     }

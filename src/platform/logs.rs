@@ -59,8 +59,14 @@ impl Platform {
     pub(super) async fn prune_logs(&self, app: AppId) {
         let alive: Vec<String> =
             self.0.instances.of_app(app).into_iter().map(|i| i.container).collect();
+        self.prune_log_dir(&self.log_dir(app), &alive).await;
+    }
+
+    /// Removes the oldest files below a directory of logs beyond the limit, but for those of living
+    /// containers.
+    pub(super) async fn prune_log_dir(&self, directory: &Path, alive: &[String]) {
         let limit = self.settings().log_bytes_per_app;
-        let mut files = list_files(&self.log_dir(app)).await;
+        let mut files = list_files(directory).await;
         // Names begin with the time of the start: newest first.
         files.sort_by(|a, b| b.1.file_name().cmp(&a.1.file_name()));
         let mut total = 0;

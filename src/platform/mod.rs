@@ -134,6 +134,7 @@ struct Inner {
     staples: staples::Staples,
     plugins: plugins::Plugins,
     services: services::Services,
+    backups: backups::Desk,
     /// Serializes changes of front doors: each reads what it then writes.
     front: tokio::sync::Mutex<()>,
     /// Serializes what is mounted and unmounted of volumes.
@@ -166,6 +167,7 @@ impl Platform {
             staples: staples::Staples::default(),
             plugins: plugins::Plugins::default(),
             services: services::Services::default(),
+            backups: backups::Desk::default(),
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::instances::{Instance, remove_own_directory};
+use super::instances::{Instance, Retiring, remove_own_directory};
 use super::launch::Purpose;
 use super::{InstanceStatus, Platform, PushOutcome, Result, clock, probe};
 use crate::container::{ContainerState, Signal, Status};
@@ -32,6 +32,8 @@ pub struct Recovery {
     pub interrupted_builds: usize,
     /// Deploys that are marked as failed; the release before serves on.
     pub interrupted_deploys: usize,
+    /// Backups that are marked as failed.
+    pub interrupted_backups: usize,
     /// Of the removed containers those that may still have open requests.
     retiring: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Platform {
         // First: services are known by their plugins.
         self.load_plugins()?;
         self.fail_interrupted(&mut recovery)?;
+        recovery.interrupted_backups = self.recover_backups()?;
         self.recover_services().await?;
         let apps = self.store.apps()?;
         for container in self.runtime.list().await? {
@@ -55,19 +58,21 @@ impl Platform {
         self.remove_leftovers().await?;
         self.report_unknown_volumes()?;
         self.fail_interrupted_cron_runs()?;
+        let since = self.0.routes.changes();
         self.publish_routes().await?;
         for container in &recovery.retiring {
             let checks = self.checks_of_container(container)?;
-            let container = std::slice::from_ref(container);
-            self.retire(container, checks.drain.into(), checks.stop.into());
+            let retiring = Retiring { containers: vec![container.clone()], since };
+            self.retire(&retiring, checks.drain.into(), checks.stop.into());
         }
         if recovery != Recovery::default() {
             let message = format!(
-                "recovered: {} instances run on, {} containers removed, {} builds and {} deploys were interrupted",
+                "recovered: {} instances run on, {} containers removed, {} builds, {} deploys and {} backups were interrupted",
                 recovery.adopted,
                 recovery.removed,
                 recovery.interrupted_builds,
-                recovery.interrupted_deploys
+                recovery.interrupted_deploys,
+                recovery.interrupted_backups
             );
             self.note_named(None, "platform.recovered", &message, &Actor::platform());
         }

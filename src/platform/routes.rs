@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::front_door::{FrontDoor, Target, addresses, listener, route_url};
 use super::instances::Instance;
@@ -13,10 +16,62 @@ use crate::domain::{
     RunState, Scheme,
 };
 use crate::proxy::{Binding, ExtraListener, ListenerName, Route, RouteState, RouteTable};
+use crate::support::backoff::Backoff;
+use crate::support::{report, tasks};
 
-/// Serializes publications, so that a later table never has a lower version than an earlier one.
-#[derive(Debug, Default)]
-pub(super) struct Publisher(Mutex<u64>);
+/// The waits before a table that could not be put in force is tried again.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Puts one table in force after the other; what fails is tried again until it succeeds.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    /// The last version. Its lock serializes publications, so that a later table never has a lower
+    /// version than an earlier one.
+    version: Mutex<u64>,
+    /// How many publications have begun to look at what there is.
+    begun: AtomicU64,
+    /// The last of them whose table is in force.
+    in_force: watch::Sender<u64>,
+    /// Whether another try is waiting for its time.
+    again: AtomicBool,
+    backoff: std::sync::Mutex<Backoff>,
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self {
+            version: Mutex::default(),
+            begun: AtomicU64::new(0),
+            in_force: watch::Sender::new(0),
+            again: AtomicBool::new(false),
+            backoff: std::sync::Mutex::new(Backoff::new(FIRST_RETRY, LAST_RETRY)),
+        }
+    }
+}
+
+/// Stands for everything that was changed before it was taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changes(u64);
+
+impl Publisher {
+    /// For [`Publisher::in_force`]: take it after a change and before its publication.
+    pub(super) fn changes(&self) -> Changes {
+        // A publication that has begun may have looked before the change.
+        Changes(self.begun.load(Ordering::SeqCst) + 1)
+    }
+
+    /// Returns once a table that knows of `changes` is in force. Cancel-safe.
+    pub(super) async fn in_force(&self, changes: Changes) {
+        // Its sender is ours, so it does not end.
+        let _ = self.in_force.subscribe().wait_for(|begun| *begun >= changes.0).await;
+    }
+
+    fn backoff(&self) -> std::sync::MutexGuard<'_, Backoff> {
+        // Its two fields are set one at a time, and any values of them are waits.
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Names that lead somewhere already; each leads to one place.
 type Taken = HashSet<(Hostname, String, ListenerName)>;
@@ -24,19 +79,54 @@ type Taken = HashSet<(Hostname, String, ListenerName)>;
 impl Platform {
     /// Puts the routes of all apps in force, in one step. When this returns, every new request is
     /// answered by the instances that are ready now.
+    ///
+    /// # Errors
+    /// What kept it; it is tried again in the background then, until it succeeds.
     pub(super) async fn publish_routes(&self) -> Result<()> {
+        let result = self.publish_once().await;
+        match &result {
+            Ok(()) => self.0.routes.backoff().reset(),
+            Err(_) => self.publish_again_later(),
+        }
+        result
+    }
+
+    async fn publish_once(&self) -> Result<()> {
+        let publisher = &self.0.routes;
         // Held across the await on purpose: tables must reach the proxy in the order they are made.
-        let mut version = self.0.routes.0.lock().await;
+        let mut version = publisher.version.lock().await;
         if *version == 0 {
             *version = self.proxy.handle().await?.routes_version();
         }
         *version += 1;
+        let begun = publisher.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let table = self.route_table(*version)?;
         self.proxy.set_routes(&table).await?;
+        publisher.in_force.send_replace(begun);
         // Apps reach each other by their public URLs, on these ports too.
         let ports: Vec<u16> = table.listeners.iter().map(|listener| listener.port).collect();
         self.network.set_open_ports(&ports).await?;
         Ok(())
+    }
+
+    fn publish_again_later(&self) {
+        let publisher = &self.0.routes;
+        if publisher.again.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let delay = publisher.backoff().next_delay();
+        let platform = self.clone();
+        tasks::spawn("publish-again", async move {
+            tokio::time::sleep(delay).await;
+            // Before the try: what fails from now on needs another.
+            platform.0.routes.again.store(false, Ordering::SeqCst);
+            match platform.publish_routes().await {
+                Ok(()) => tracing::info!("the routes are in force at last"),
+                Err(error) => {
+                    tracing::error!(error = report(&error), "cannot put the routes in force");
+                }
+            }
+        });
     }
 
     fn route_table(&self, version: u64) -> Result<RouteTable> {
@@ -297,4 +387,27 @@ fn untaken(taken: &mut Taken, app: &App, bindings: Vec<Binding>) -> Vec<Binding>
         }
     }
     free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_are_in_force_with_the_first_table_that_began_after_them() {
+        let publisher = Publisher::default();
+        let begin = || publisher.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_in_force = async |changes| {
+            tokio::time::timeout(Duration::ZERO, publisher.in_force(changes)).await.is_ok()
+        };
+        let early = begin();
+        let changes = publisher.changes();
+        publisher.in_force.send_replace(early);
+        assert!(!is_in_force(changes).await, "that table may not know of them");
+        begin();
+        let third = begin();
+        publisher.in_force.send_replace(third);
+        assert!(is_in_force(changes).await, "the second has failed, and the third knows all");
+        assert!(!is_in_force(publisher.changes()).await);
+    }
 }

@@ -127,7 +127,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Gives a volume more room, while its apps run.
+    /// Gives a volume more room.
     ///
     /// # Errors
     /// `NotFound`, `Invalid` for less room.

@@ -123,7 +123,9 @@ impl Platform {
 
     /// All timers there are.
     fn timers(&self) -> Result<Vec<Timer>> {
-        self.cron_timers()
+        let mut timers = self.cron_timers()?;
+        timers.extend(self.backup_timers()?);
+        Ok(timers)
     }
 
     /// Starts what is due; answers when the next is.

@@ -39,6 +39,9 @@ use crate::sys::{fs, loop_device, mount};
 const TOOL: Duration = Duration::from_secs(120);
 /// How often another process may take a loop device between our question and our claim.
 const LOOP_ATTEMPTS: u32 = 16;
+/// The kernel detaches a loop device a moment after its last use.
+const DETACH: Duration = Duration::from_secs(2);
+const DETACH_POLL: Duration = Duration::from_millis(20);
 /// How much a tool's complaint tells.
 const COMPLAINT: usize = 400;
 
@@ -218,10 +221,10 @@ impl Platform {
         }
     }
 
-    /// Gives a sized volume another size, while containers use it.
+    /// Gives a sized volume more room; while containers use it, if the kernel lets us.
     ///
     /// # Errors
-    /// `Invalid` for a smaller size or a volume without one.
+    /// `Invalid` for a smaller size or a volume without one, `Conflict` if it must not be in use.
     pub(super) async fn grow_volume(&self, volume: &Volume, size: Bytes) -> Result<Volume> {
         check_size(Some(size))?;
         let Some(old) = volume.size else {
@@ -236,18 +239,15 @@ impl Platform {
             );
         }
         self.ensure_mounted(volume).await?;
-        let image = self.image(&volume.id);
-        let failed = |source: io::Error| {
+        let (image, longer) = (self.image(&volume.id), self.image(&volume.id));
+        let device = blocking(move || lengthen(&longer, size)).await?.map_err(|source| {
             Error::internal(format!("cannot grow volume `{}`", volume.name), source)
-        };
-        let device = blocking(move || -> io::Result<PathBuf> {
-            OpenOptions::new().write(true).open(&image)?.set_len(size.0)?;
-            let device = attached(&image)?.ok_or(io::ErrorKind::NotFound)?;
-            loop_device::take_size(File::open(&device)?.as_fd())?;
-            Ok(device)
-        });
-        let device = device.await?.map_err(failed)?;
-        run_tool("resize2fs", &[device.as_os_str()]).await?;
+        })?;
+        if let Err(error) = run_tool("resize2fs", &[device.as_os_str()]).await {
+            // A mounted file system is grown only by who has CAP_SYS_RESOURCE, which daemons in
+            // containers and some virtual machines have not; one that nobody uses, by anybody.
+            self.grow_unused(volume, &image, error).await?;
+        }
         let grown = Volume { size: Some(size), ..volume.clone() };
         self.store.set_volume(&grown)?;
         Ok(grown)
@@ -265,8 +265,32 @@ impl Platform {
         })?))
     }
 
+    /// Grows a file system that is not mounted, and that nobody mounts meanwhile.
+    async fn grow_unused(&self, volume: &Volume, image: &Path, why: Error) -> Result<()> {
+        let _guard = self.0.volumes.lock().await;
+        self.unmount_locked(volume).await?;
+        let failed = |source| Error::internal("cannot look at loop devices", source);
+        let deadline = tokio::time::Instant::now() + DETACH;
+        while attached(image).map_err(failed)?.is_some() {
+            if tokio::time::Instant::now() > deadline {
+                let message = format!("volume `{}` is in use and cannot be grown now", volume.name);
+                return Err(Error::new(Kind::Conflict, message)
+                    .hint("stop what uses it (`staithe ps:stop`), then try again")
+                    .because(why));
+            }
+            tokio::time::sleep(DETACH_POLL).await;
+        }
+        run_tool("e2fsck", &["-fp".as_ref(), image.as_os_str()]).await?;
+        run_tool("resize2fs", &[image.as_os_str()]).await
+    }
+
     async fn unmount_volume(&self, volume: &Volume) -> Result<()> {
         let _guard = self.0.volumes.lock().await;
+        self.unmount_locked(volume).await
+    }
+
+    /// For who holds the lock.
+    async fn unmount_locked(&self, volume: &Volume) -> Result<()> {
         let point = self.mount_point(&volume.id);
         let parent = self.mount_points();
         let result = blocking(move || unmount(&parent, &point)).await?;
@@ -365,6 +389,14 @@ fn prepare(directory: &Path, volume: &Volume) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Gives an image and the device that shows it another length; answers the device.
+fn lengthen(image: &Path, size: Bytes) -> io::Result<PathBuf> {
+    OpenOptions::new().write(true).open(image)?.set_len(size.0)?;
+    let device = attached(image)?.ok_or(io::ErrorKind::NotFound)?;
+    loop_device::take_size(File::open(&device)?.as_fd())?;
+    Ok(device)
+}
+
 async fn make_file_system(image: &Path) -> Result<()> {
     let options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"];
     let mut arguments: Vec<&std::ffi::OsStr> = options.iter().map(std::ffi::OsStr::new).collect();
@@ -388,7 +420,9 @@ async fn run_tool(tool: &str, arguments: &[&std::ffi::OsStr]) -> Result<()> {
             result.map_err(|error| Error::internal(format!("cannot run `{tool}`"), error))?
         }
     };
-    if output.status.success() {
+    // e2fsck(8): 1 is that what was wrong is mended.
+    let mended = tool == "e2fsck" && output.status.code() == Some(1);
+    if output.status.success() || mended {
         return Ok(());
     }
     let complaint: String =

@@ -27,6 +27,8 @@ const PLUGINS: &[Folder] = &[
     plugin!("redis":
         "plugin.toml", "bin/check", "bin/common", "bin/connect", "bin/export", "bin/facts.lua",
         "bin/import", "bin/ready", "bin/start"),
+    plugin!("http-auth": "plugin.toml", "bin/apps", "bin/command", "bin/routes"),
+    plugin!("slack-webhook": "plugin.toml", "bin/notify"),
     plugin!("memcached": "plugin.toml", "bin/connect", "bin/ready", "bin/start"),
     plugin!(
         "mysql": "plugin.toml", "bin/check", "bin/connect", "bin/export", "bin/import", "bin/ready",

@@ -174,7 +174,7 @@ pub(super) enum Answer {
 
 /// Decides about a request.
 pub(super) fn admit(core: &Core, arrival: &Arrival<'_>, asked: &Asked<'_>) -> Admission {
-    let router = core.shared.routes.load();
+    let router = core.shared.routes.of_core(core.index);
     let mine = |answer, target| Admission {
         client: None,
         peer_trusted: false,

@@ -316,8 +316,13 @@ impl Connection<'_> {
         matches!(result, Some(Ok(())))
     }
 
-    /// Counts and logs a request that has ended.
-    pub(super) fn record(&self, passage: &Passage<'_>, target: Option<&Target>, outcome: &Outcome) {
+    /// Counts and logs a request that has ended; returns when that was.
+    pub(super) fn record(
+        &self,
+        passage: &Passage<'_>,
+        target: Option<&Target>,
+        outcome: &Outcome,
+    ) -> Instant {
         let request = passage.request;
         let target_sent = &passage.head[request.target.clone()];
         let seen = Seen {
@@ -336,7 +341,7 @@ impl Connection<'_> {
             referer: &passage.head[request.referer.clone()],
             user_agent: &passage.head[request.user_agent.clone()],
         };
-        record::ended(self.core, target, &seen, outcome);
+        record::ended(self.core, target, &seen, outcome)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::support::tasks;
+use crate::sys;
 
 use super::protocol::{Answer, Command, Hello, MAX_MESSAGE, PROTOCOL, Reply, Request};
 use super::{Drained, Error, ListenerFile, Metrics, RouteTable, Status, places};
@@ -21,6 +24,9 @@ const QUEUE: usize = 64;
 
 /// For the proxy to greet, or to answer what it can answer at once.
 const PROMPT: Duration = Duration::from_secs(5);
+
+/// Between two tries to connect again.
+const AGAIN_POLL: Duration = Duration::from_millis(5);
 
 /// For a switch: it waits for the disk.
 const SWITCH: Duration = Duration::from_secs(30);
@@ -33,6 +39,9 @@ pub struct ProxyHandle {
     requests: mpsc::Sender<(Command, oneshot::Sender<Answer>)>,
     /// What it said of itself at the connect.
     hello: Arc<Hello>,
+    /// The process, which may live on when the connection to it is lost. pidfd_open(2)
+    process: Arc<OwnedFd>,
+    run_dir: Arc<Path>,
 }
 
 impl ProxyHandle {
@@ -64,9 +73,15 @@ impl ProxyHandle {
             let (theirs, ours) = (hello.protocol, PROTOCOL);
             return Err(Error::Protocol { pid, theirs, ours });
         }
+        // It has just spoken, so that nobody else can have its number yet.
+        let process = sys::process::open(pid).map_err(|source| {
+            let path = places::seam_socket(run_dir, pid);
+            Error::Connect { path, source }
+        })?;
         let (requests, queue) = mpsc::channel(QUEUE);
         tasks::spawn("proxy/handle", relay(lines, queue));
-        Ok(Self { requests, hello: Arc::new(hello) })
+        let (hello, process) = (Arc::new(hello), Arc::new(process));
+        Ok(Self { requests, hello, process, run_dir: run_dir.into() })
     }
 
     /// The process.
@@ -155,9 +170,32 @@ impl ProxyHandle {
         tokio::time::timeout(after, self.closed()).await.map_err(|_| Error::Timeout { after })
     }
 
-    /// Returns when the proxy is gone. Cancel-safe.
+    /// Returns when the connection is. Usually the proxy is gone then; [`ProxyHandle::again`] knows.
+    /// Cancel-safe.
     pub async fn closed(&self) {
         self.requests.closed().await;
+    }
+
+    /// A new connection to the same process, when this one is lost. `None` if the process has ended,
+    /// or does not answer in time.
+    pub(super) async fn again(&self) -> Option<Self> {
+        let deadline = Instant::now() + PROMPT;
+        loop {
+            if let Ok(handle) = Self::connect_to(&self.run_dir, self.pid()).await {
+                return Some(handle);
+            }
+            // A process that ends closes its sockets a little before it is gone.
+            if self.has_ended() || Instant::now() > deadline {
+                return None;
+            }
+            tokio::time::sleep(AGAIN_POLL).await;
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        // A poll that fails tells nothing of the process.
+        sys::process::poll([Some(self.process.as_fd())], Some(Duration::ZERO))
+            .is_ok_and(|[ended]| ended)
     }
 
     /// Whether the proxy is there, as far as is known.

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
@@ -22,7 +22,7 @@ use super::h2::Origins;
 use super::listen::Listener;
 use super::page::{self, Page};
 use super::page_files::PageFiles;
-use super::router::{Router, Target, TargetState};
+use super::router::{Routes, Target};
 use super::tls::Tls;
 use super::upstream::{OpenRequest, Pool, Upstream};
 use super::{Config, connection};
@@ -38,7 +38,7 @@ const MAX_SCRATCH_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Config,
-    pub(super) routes: ArcSwap<Router>,
+    pub(super) routes: Routes,
     /// Pages of apps' own.
     pub(super) pages: PageFiles,
     /// Where redirects to HTTPS go; `None` if it is not spoken.
@@ -90,7 +90,9 @@ pub(super) struct Core {
     /// The process stops: idle connections close.
     pub(super) stopping: Cell<bool>,
     connections: RefCell<Connections>,
-    /// Told when a connection ends.
+    /// Those of them that are no clients, but listeners, which are woken too.
+    listeners: Cell<usize>,
+    /// Told when a connection ends, and when the process is about to.
     ended: Notify,
     scratch: RefCell<Vec<Vec<u8>>>,
 }
@@ -120,7 +122,7 @@ impl Connections {
 #[derive(Debug)]
 pub(super) enum Lease {
     /// To an instance, on which it is counted from now on.
-    Open { target: Arc<Target>, open: OpenRequest },
+    Open(OpenRequest),
     /// Nowhere: the app's state.
     Unavailable { target: Arc<Target>, page: Page },
     /// Nowhere: every instance was tried.
@@ -142,6 +144,7 @@ impl Core {
             draining: Cell::new(false),
             stopping: Cell::new(false),
             connections: RefCell::default(),
+            listeners: Cell::new(0),
             ended: Notify::new(),
             scratch: RefCell::default(),
         }
@@ -151,19 +154,13 @@ impl Core {
     /// as it is in the table in force. The lookup and the count are one step for this core, on which
     /// `CoreCommand::Switched` relies.
     pub(super) fn lease(&self, admitted: &Arc<Target>, tried: &[SocketAddr]) -> Lease {
-        let router = self.shared.routes.load();
+        let router = self.shared.routes.of_core(self.index);
         let Some(target) = router.successor(admitted) else { return Lease::Gone };
-        let target = Arc::clone(target);
         if let Some(page) = target.page() {
-            return Lease::Unavailable { target, page };
+            return Lease::Unavailable { target: Arc::clone(target), page };
         }
-        let upstreams = match &target.state {
-            TargetState::Live { upstreams, .. } => upstreams,
-            _ => return Lease::Exhausted,
-        };
-        let chosen = self.pool.choose(upstreams, tried, self.index);
-        match chosen.map(|upstream| OpenRequest::new(upstream, self.index)) {
-            Some(open) => Lease::Open { target, open },
+        match self.pool.choose(target.upstreams(), tried, self.index) {
+            Some(place) => Lease::Open(OpenRequest::new(target, place, self.index)),
             None => Lease::Exhausted,
         }
     }
@@ -199,6 +196,8 @@ impl Core {
         for waker in self.connections.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
         }
+        // A listener that waits for room must let go of its port.
+        self.ended.notify_waiters();
     }
 }
 
@@ -247,7 +246,8 @@ pub(super) struct Gate {
 /// Runs a core on the calling thread until it is told to stop.
 ///
 /// # Errors
-/// If its runtime cannot be made, or a listener not be watched; before anything is accepted.
+/// If its runtime cannot be made, or a listener not be watched, before anything is accepted; or if it
+/// does not accept from one of its listeners any more.
 pub(super) fn run(
     core: Core,
     listeners: Vec<(Listener, std::net::TcpListener)>,
@@ -271,19 +271,40 @@ async fn serve(
         // Whoever started us has given up.
         return Ok(());
     }
+    core.listeners.set(listeners.len());
+    let mut accepting = JoinSet::new();
     for (listener, socket) in listeners {
-        tokio::task::spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
+        accepting.spawn_local(accept(Rc::clone(&core), Rc::new(listener), socket));
     }
     for housekeeping in [Housekeeping::Pool, Housekeeping::Log] {
         tokio::task::spawn_local(housekeeping.run(Rc::clone(&core)));
     }
-    if let Some(deadline) = obey(&core, &mut commands).await {
+    let stop = tokio::select! {
+        // Neither is asked again once the other has answered.
+        stop = obey(&core, &mut commands) => stop,
+        () = one_lost(&mut accepting, &core.draining) => {
+            return Err(io::Error::other("a listener is not accepted from any more"));
+        }
+    };
+    if let Some(deadline) = stop {
         core.stop_soon();
         // Past the deadline the connections are cut, with the runtime.
         let _ = tokio::time::timeout_at(deadline, all_ended(&core)).await;
     }
     core.log.flush();
     Ok(())
+}
+
+/// Returns when a task that accepts has ended before its time: a panic in it would leave clients in
+/// a queue that nobody looks at.
+async fn one_lost(accepting: &mut JoinSet<()>, draining: &Cell<bool>) {
+    while accepting.join_next().await.is_some() {
+        if !draining.get() {
+            return;
+        }
+    }
+    // All have ended, as they should.
+    std::future::pending().await
 }
 
 /// Does what it is told until it is to stop, and returns by when; or until a retired core has
@@ -302,7 +323,7 @@ async fn obey(core: &Core, commands: &mut mpsc::Receiver<CoreCommand>) -> Option
         };
         match command {
             Some(CoreCommand::Switched(done)) => {
-                let router = core.shared.routes.load_full();
+                let router = core.shared.routes.of_core(core.index);
                 core.pool.retain(|address| router.upstreams.contains_key(&address));
                 core.origins.retain(|address| router.upstreams.contains_key(&address));
                 // The control thread may have given up waiting.
@@ -376,7 +397,8 @@ async fn wait_for_room(core: &Core) {
     loop {
         let ended = core.ended.notified();
         let count = core.connections.borrow().count();
-        if count < core.shared.max_connections || core.draining.get() {
+        let room = core.shared.max_connections.saturating_add(core.listeners.get());
+        if count < room || core.draining.get() {
             return;
         }
         ended.await;
@@ -406,5 +428,23 @@ mod tests {
         connections.free.push(first);
         assert_eq!(connections.count(), 1);
         assert_eq!(connections.take_place(), first);
+    }
+
+    #[test]
+    fn the_end_of_a_task_that_accepts_is_noticed_unless_the_process_is_about_to_end() {
+        let local = LocalOptions::default();
+        let runtime = Builder::new_current_thread().enable_time().build_local(local).unwrap();
+        runtime.block_on(async {
+            let lost = async |draining| {
+                let mut accepting = JoinSet::new();
+                accepting.spawn_local(async { panic!("a listener's task") });
+                accepting.spawn_local(std::future::pending());
+                let draining = Cell::new(draining);
+                let lost = one_lost(&mut accepting, &draining);
+                tokio::time::timeout(Duration::from_millis(100), lost).await.is_ok()
+            };
+            assert!(lost(false).await);
+            assert!(!lost(true).await);
+        });
     }
 }

@@ -64,6 +64,9 @@ pub enum Error {
     /// A core ended by itself; the process cannot go on without its listeners.
     #[error("a core of the proxy ended")]
     CoreEnded,
+    /// The control plane cannot reach the process any more.
+    #[error("the control socket of the proxy is served no more")]
+    SeamEnded,
     /// Two routes claim one domain and path.
     #[error("domain `{domain}` is routed to both `{first}` and `{second}`")]
     DuplicateDomain {

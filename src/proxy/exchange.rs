@@ -25,7 +25,7 @@ use super::record::Outcome;
 use super::router::Target;
 use super::settings::Settings;
 use super::splice::{self, Pipe};
-use super::stream::{Reader, Writer};
+use super::stream::{self, Reader, Writer};
 use super::timer::Timer;
 use super::tunnel;
 use super::upstream::{Connected, OpenRequest, Reuse};
@@ -46,8 +46,8 @@ pub(super) async fn forward(
     // What the last attempt met; a page only if no other attempt is possible.
     let mut failure: Option<Failure> = None;
     for _ in 0..MAX_ATTEMPTS {
-        let (target, open) = match connection.core.lease(admitted, &tried) {
-            Lease::Open { target, open } => (target, open),
+        let open = match connection.core.lease(admitted, &tried) {
+            Lease::Open(open) => open,
             Lease::Unavailable { target, page } => {
                 return respond(connection, passage, Some(&target), &Answer::Page(page)).await;
             }
@@ -56,18 +56,18 @@ pub(super) async fn forward(
             }
             Lease::Exhausted => break,
         };
-        let address = open.upstream.address;
+        let address = open.upstream().address;
         match connection.core.pool.connect(address, reuse).await {
             Err(error) => {
-                connection.core.note_failure(&open.upstream);
+                connection.core.note_failure(open.upstream());
                 tried.push(address);
-                failure = Some(Failure::connect(target, address, &error));
+                failure = Some(Failure::connect(Arc::clone(&open.target), address, &error));
             }
-            Ok(connected) => match attempt(connection, passage, &target, open, connected).await {
+            Ok(connected) => match attempt(connection, passage, &open, connected).await {
                 Attempt::Ended(next) => return next,
                 Attempt::Stale => {
                     reuse = Reuse::Never;
-                    failure = Some(Failure::closed(target, address));
+                    failure = Some(Failure::closed(Arc::clone(&open.target), address));
                 }
             },
         }
@@ -119,14 +119,15 @@ struct Received {
     rest: Buffer,
 }
 
-/// Sends the request on `connected` and passes the answer on.
+/// Sends the request on `connected` and passes the answer on. It stays open for as long as it is for
+/// the client.
 async fn attempt(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
-    target: &Target,
-    open: OpenRequest,
+    open: &OpenRequest,
     mut connected: Connected,
 ) -> Attempt {
+    let (target, upstream) = (&*open.target, open.upstream());
     let progress = Progress::default();
     let (mut up_reader, mut up_writer) = connected.stream.split();
     let end = {
@@ -154,8 +155,8 @@ async fn attempt(
         let gone = |_: &mut Context<'_>| Poll::Pending;
         race(send.run(passage.head, request.framing), receive.run(), gone, timer).await
     };
-    end.note(connected.reused, &open.upstream, connection.core);
-    let ended = Ended { passage, target, upstream: open.upstream.address, progress: &progress };
+    end.note(connected.reused, upstream, connection.core);
+    let ended = Ended { passage, target, upstream: upstream.address, progress: &progress };
     match end {
         end if progress.may_retry(&end, connected.reused, passage.request.replayable()) => {
             Attempt::Stale
@@ -171,19 +172,16 @@ async fn attempt(
         }
         End::Received(received) => {
             let Received { response, rest } = received;
+            let now = connection.record(passage, Some(target), &ended.outcome());
             if response.reusable && progress.sent.get() && rest.is_empty() {
-                connection.core.pool.keep(&open.upstream, connected.stream);
+                connection.core.pool.keep(upstream, connected.stream, now);
             }
-            connection.record(passage, Some(target), &ended.outcome());
             Attempt::Ended(progress.next(&response))
         }
         end => {
             // Closes the connection to the instance, which so learns at once.
             drop(connected);
-            let next = ended.fail(connection, &end).await;
-            // Open until here: the request is, for the client.
-            drop(open);
-            Attempt::Ended(next)
+            Attempt::Ended(ended.fail(connection, &end).await)
         }
     }
 }
@@ -370,9 +368,8 @@ impl ReceiveSide<'_, '_, '_> {
         &mut self,
         response: &Response,
         buffer: &mut Buffer,
-        head: &[u8],
+        head: &mut Vec<u8>,
     ) -> Result<(), ReceiveError> {
-        let mut head = head;
         let mut body = BodyReader::new(response.framing);
         let mut at_end = false;
         loop {
@@ -383,9 +380,18 @@ impl ReceiveSide<'_, '_, '_> {
             let done = taken.done || at_end;
             let payload = &buffer.data()[taken.payload];
             let length = payload.len();
-            let envelope = Envelope::new(response.sent_framing, length, done);
-            self.write(&mut envelope.slices(head, payload, body.trailers())).await?;
-            head = &[];
+            if !head.is_empty()
+                && matches!(response.sent_framing, Framing::Length(_))
+                && head.len() + length <= stream::COPIED
+            {
+                // The most usual answer: head and body in one piece.
+                head.extend_from_slice(payload);
+                self.write(&mut [IoSlice::new(head)]).await?;
+            } else {
+                let envelope = Envelope::new(response.sent_framing, length, done);
+                self.write(&mut envelope.slices(head, payload, body.trailers())).await?;
+            }
+            head.clear();
             self.progress.bytes.set(self.progress.bytes.get() + length as u64);
             buffer.consume(taken.consumed);
             if done {

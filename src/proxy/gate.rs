@@ -18,7 +18,7 @@ const MAX_VALUE: usize = 1024;
 const NO_SALT: [u8; 16] = [0; 16];
 
 /// The users of a site, and who needs no name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Gate {
     credentials: Box<[Credential]>,
     bypass: Box<[IpRange]>,

@@ -1,5 +1,6 @@
 //! The processes of one proxy: the one that takes new clients, and those that it succeeded.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,10 @@ const MAX_RETIRING: usize = 8;
 const SETTLE: Duration = Duration::from_secs(5);
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
+/// How long a process that lives and does not answer is waited for, which has the ports: the machine
+/// may be busy, and another process could not start beside it.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// What runs in a run directory.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -41,20 +46,28 @@ pub(super) struct Survey {
 impl Survey {
     /// Looks until it is clear which process serves. Removes what processes left that have ended.
     pub(super) async fn take(run_dir: &Path) -> Self {
-        let deadline = Instant::now() + SETTLE;
+        let start = Instant::now();
         loop {
             let mut survey = Self::default();
-            let mut serving = Vec::new();
+            let (mut serving, mut silent) = (Vec::new(), false);
             for pid in places::generations(run_dir) {
                 match ProxyHandle::connect_to(run_dir, pid).await {
                     Ok(handle) if handle.hello().retiring => survey.retiring.push(handle),
                     Ok(handle) => serving.push(handle),
                     Err(Error::Protocol { .. }) => survey.foreign.push(pid),
-                    Err(_) if is_process(pid) => tracing::warn!(pid, "a proxy does not answer"),
+                    Err(error) if is_silent(&error) && is_process(pid) => {
+                        tracing::warn!(pid, error = report(&error), "a proxy does not answer");
+                        silent = true;
+                    }
                     Err(_) => places::remove_sockets(run_dir, pid),
                 }
             }
-            if serving.len() > 1 && Instant::now() < deadline {
+            let patience = match (silent, serving.len()) {
+                (true, _) => SILENCE,
+                (false, 0 | 1) => Duration::ZERO,
+                (false, _) => SETTLE,
+            };
+            if start.elapsed() < patience {
                 tokio::time::sleep(SETTLE_POLL).await;
                 continue;
             }
@@ -65,6 +78,14 @@ impl Survey {
             return survey;
         }
     }
+}
+
+/// Whether somebody has the socket open, and says nothing. Unlike what a process leaves that has
+/// ended: nobody listens there.
+fn is_silent(error: &Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let Error::Connect { source, .. } = error else { return true };
+    !matches!(source.kind(), ConnectionRefused | NotFound)
 }
 
 /// Whether there is a process of this number; another's, perhaps.
@@ -108,12 +129,27 @@ impl Retiring {
         let (retiring, run_dir) = (Arc::clone(self), run_dir.to_owned());
         tasks::spawn("proxy/generation", async move {
             see_retire(&run_dir, &handle, terms).await;
+            let mut handle = handle;
             handle.closed().await;
+            while let Some(again) = handle.again().await {
+                tracing::warn!(pid = again.pid(), "the connection to a retiring proxy was lost");
+                retiring.replace(&again);
+                handle = again;
+                handle.closed().await;
+            }
             tracing::info!(pid = handle.pid(), "a proxy that was replaced has ended");
             places::remove_sockets(&run_dir, handle.pid());
             retiring.lock().retain(|other| other.pid() != handle.pid());
             reap(child).await;
         });
+    }
+
+    /// Asks `again` in the place of the connection that was lost, unless it is to end.
+    fn replace(&self, again: &ProxyHandle) {
+        let mut all = self.lock();
+        if let Some(lost) = all.iter_mut().find(|other| other.pid() == again.pid()) {
+            *lost = again.clone();
+        }
     }
 
     pub(super) fn all(&self) -> Vec<ProxyHandle> {
@@ -198,14 +234,22 @@ async fn is_serving(run_dir: &Path, pid: u32) -> bool {
 
 /// Waits until `handle` has no request open to `upstreams`, or for `end`.
 pub(super) async fn drain(
-    handle: ProxyHandle,
+    mut handle: ProxyHandle,
     upstreams: &[SocketAddr],
     end: Instant,
 ) -> Result<Drained, Error> {
-    match handle.drain(upstreams, end.saturating_duration_since(Instant::now())).await {
-        // What has ended has nothing open.
-        Err(Error::Gone) => Ok(Drained::default()),
-        result => result,
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match handle.drain(upstreams, left).await {
+            Err(Error::Gone) => {}
+            result => return result,
+        }
+        match handle.again().await {
+            Some(again) if Instant::now() < end => handle = again,
+            Some(_) => return Err(Error::Gone),
+            // What has ended has nothing open, and what does not answer is ended.
+            None => return Ok(Drained::default()),
+        }
     }
 }
 

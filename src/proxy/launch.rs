@@ -18,6 +18,10 @@ use super::{Config, Error, LogSettings, ProxyArgs, Start, places};
 /// For a new process to answer; it takes some 20 ms.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For one that is slower, and has taken over meanwhile: with it would go the only sockets on which
+/// clients are accepted.
+const LATE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Between two looks whether a new process answers.
 const START_POLL: Duration = Duration::from_millis(5);
 
@@ -69,6 +73,7 @@ impl SupervisorSpec {
         let directory = self.data_dir.join(LOG_DIRECTORY);
         let mut log = open_log(&directory).map_err(spawn_error)?;
         let log_start = log.seek(SeekFrom::End(0)).map_err(spawn_error)?;
+        let take_over = start.take_over;
         let args = ProxyArgs {
             run_dir: self.run_dir.clone(),
             data_dir: self.data_dir.clone(),
@@ -90,7 +95,7 @@ impl SupervisorSpec {
             .spawn()
             .map_err(spawn_error)?;
         let pid = child.id().unwrap_or_default();
-        let error = match self.await_answer(&mut child, pid).await {
+        let error = match self.await_answer(&mut child, (pid, take_over)).await {
             Ok(handle) => {
                 tracing::info!(pid, "proxy started");
                 return Ok((handle, child));
@@ -106,8 +111,13 @@ impl SupervisorSpec {
         Err(error)
     }
 
-    async fn await_answer(&self, child: &mut Child, pid: u32) -> Result<ProxyHandle, Error> {
-        let deadline = Instant::now() + START_TIMEOUT;
+    async fn await_answer(
+        &self,
+        child: &mut Child,
+        (pid, take_over): (u32, Option<u32>),
+    ) -> Result<ProxyHandle, Error> {
+        let mut deadline = Instant::now() + START_TIMEOUT;
+        let mut is_late = false;
         loop {
             let ended = child.try_wait();
             let ended =
@@ -118,10 +128,27 @@ impl SupervisorSpec {
             }
             match ProxyHandle::connect_to(&self.run_dir, pid).await {
                 Err(Error::Connect { .. }) if Instant::now() < deadline => {}
+                Err(Error::Connect { .. }) if !is_late && self.has_taken_over(take_over).await => {
+                    tracing::warn!(pid, "a proxy has taken over, and does not answer yet");
+                    is_late = true;
+                    deadline += LATE_TIMEOUT;
+                }
                 result => return result,
             }
             // There is no event for "a socket of this name listens now" that would be simpler.
             tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    /// Whether the process `before` serves no more new clients.
+    async fn has_taken_over(&self, before: Option<u32>) -> bool {
+        let Some(before) = before else { return false };
+        let before = ProxyHandle::connect_to(&self.run_dir, before).await;
+        match before {
+            Ok(before) => before.hello().retiring,
+            // It speaks another language, so this cannot be known.
+            Err(Error::Protocol { .. }) => false,
+            Err(_) => true,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -24,7 +23,7 @@ use super::handover::{Offer, Predecessor};
 use super::listen::{self, Bound, Listener};
 use super::page_files::PageFiles;
 use super::places::{self, Directories, Doors};
-use super::router::{Ground, Router};
+use super::router::{Ground, Router, Routes};
 use super::routes_file::RoutesFile;
 use super::seam::{Identity, Seam};
 use super::tls::{CertificateFiles, Tls};
@@ -74,7 +73,7 @@ pub fn main(args: &ProxyArgs) -> Result<(), Error> {
     // All that strangers can reach starts here.
     let tls = Tls::new(certificates).map_err(|source| Error::Start { what: "TLS", source })?;
     let shared = Arc::new(Shared {
-        routes: ArcSwap::from_pointee(compile_kept(&table, config, cores, (&pages, &tls))),
+        routes: Routes::new(compile_kept(&table, config, cores, (&pages, &tls)), cores),
         pages,
         tls,
         https_port: https_port(&bound),
@@ -171,8 +170,13 @@ fn run(shared: &Arc<Shared>, bound: Vec<Bound>, neighbors: Neighbors) -> Result<
             // It goes on beside us, from the same queues, until the control plane makes it retire.
             tracing::error!(error = report(&error), "tell the predecessor");
         }
-        let seam = seam.serve(door);
-        let result = control(shared, running, stop, signals).await;
+        let mut seam = seam.serve(door);
+        let result = tokio::select! {
+            // Neither is asked again once the other has answered.
+            result = control(shared, running, stop, signals) => result,
+            // It has no end; this is a panic. Without it there is nobody who can change the routes.
+            _ = &mut seam => Err(Error::SeamEnded),
+        };
         seam.abort();
         result
     });

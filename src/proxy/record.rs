@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -98,8 +99,16 @@ impl Outcome {
     }
 }
 
-/// Counts and logs a request that has ended; `target` is `None` if no app has its host.
-pub(super) fn ended(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome) {
+/// Counts and logs a request that has ended, which is when it returns; `target` is `None` if no app
+/// has its host.
+pub(super) fn ended(
+    core: &Core,
+    target: Option<&Target>,
+    seen: &Seen<'_>,
+    outcome: &Outcome,
+) -> Instant {
+    let now = Instant::now();
+    let duration = now.saturating_duration_since(seen.started);
     match target {
         Some(target) => {
             let counted = Counted {
@@ -108,7 +117,7 @@ pub(super) fn ended(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outco
                 aborted: outcome.aborted,
                 received: outcome.received,
                 sent: outcome.bytes,
-                duration: seen.started.elapsed(),
+                duration,
             };
             target.counters.count(core.index, &counted);
         }
@@ -117,16 +126,21 @@ pub(super) fn ended(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outco
     count_error(core, outcome.error);
     let format = target.map_or(AccessLogFormat::Json, |target| target.settings.access_log);
     if core.log.is_on() && format != AccessLogFormat::Off {
-        log(core, target, seen, outcome);
+        log(core, target, seen, (outcome, duration));
     }
+    now
 }
 
-fn log(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome) {
+fn log(
+    core: &Core,
+    target: Option<&Target>,
+    seen: &Seen<'_>,
+    (outcome, duration): (&Outcome, Duration),
+) {
     let release = match target.map(|target| &target.state) {
         Some(TargetState::Live { release, .. }) => Some(release.0),
         _ => None,
     };
-    let duration = seen.started.elapsed().as_millis();
     let whose = target.map(|target| (&target.log, target.settings.access_log));
     let entry = Entry {
         time: &core.clock.rfc3339(seen.started_ms),
@@ -144,7 +158,7 @@ fn log(core: &Core, target: Option<&Target>, seen: &Seen<'_>, outcome: &Outcome)
         status: outcome.status,
         bytes: outcome.bytes,
         received: outcome.received,
-        duration_ms: u64::try_from(duration).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         upstream: outcome.upstream,
         upstream_ms: outcome.upstream_ms,
         error: outcome.error,

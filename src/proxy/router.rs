@@ -10,6 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
+use foldhash::fast::RandomState;
+
 use crate::domain::{AppName, ProcessType, ReleaseVersion};
 
 use super::metrics::{AppCounters, Counters};
@@ -23,9 +26,12 @@ use super::{Binding, Challenge, Config, Error, ListenerName, Route, RouteState, 
 #[derive(Debug, Default)]
 pub(super) struct Router {
     pub(super) version: u64,
-    exact: HashMap<Box<str>, Host>,
+    /// Which of the routers of this process it is. Versions are the control plane's: one that is
+    /// killed while its table is being put in force may give its number to another table.
+    serial: u64,
+    exact: HashMap<Box<str>, Host, RandomState>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Host>,
+    wildcard: HashMap<Box<str>, Host, RandomState>,
     catch_all: Host,
     /// Several routes of one process lead to different ports of it.
     processes: HashMap<(AppName, ProcessType), Vec<Arc<Target>>>,
@@ -36,6 +42,44 @@ pub(super) struct Router {
     pub(super) upstreams: HashMap<SocketAddr, Arc<Upstream>>,
 }
 
+/// The table in force: a copy for each core, because requests count their references to it, and a
+/// counter that two cores write costs each of them more than the lookup.
+#[derive(Debug)]
+pub(super) struct Routes {
+    copies: Box<[ArcSwap<Router>]>,
+}
+
+impl Routes {
+    pub(super) fn new(router: Router, cores: usize) -> Self {
+        let copies = (1..cores).map(|_| ArcSwap::from_pointee(router.copy())).collect::<Vec<_>>();
+        let copies = copies.into_iter().chain([ArcSwap::from_pointee(router)]).collect();
+        Self { copies }
+    }
+
+    /// The table as `core` sees it.
+    pub(super) fn of_core(&self, core: usize) -> Guard<Arc<Router>> {
+        self.copies[core].load()
+    }
+
+    /// The table as the control thread sees it.
+    pub(super) fn load(&self) -> Guard<Arc<Router>> {
+        self.of_core(0)
+    }
+
+    /// The same, to be kept.
+    pub(super) fn load_full(&self) -> Arc<Router> {
+        self.copies[0].load_full()
+    }
+
+    /// Puts `router` in force.
+    pub(super) fn store(&self, router: Router) {
+        for copy in &self.copies[1..] {
+            copy.store(Arc::new(router.copy()));
+        }
+        self.copies[0].store(Arc::new(router));
+    }
+}
+
 /// A host's bindings, those with the longest paths first.
 #[derive(Debug, Default)]
 struct Host {
@@ -44,7 +88,7 @@ struct Host {
 }
 
 /// A binding of a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bound {
     listeners: Box<[ListenerName]>,
     /// Without a final slash: `""` for the root.
@@ -75,12 +119,12 @@ pub(super) struct NewPath {
 }
 
 /// What stands behind a domain.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) app: AppName,
     pub(super) process_type: ProcessType,
-    /// The version of its table.
-    version: u64,
+    /// The router it was made for.
+    serial: u64,
     /// Where it is found, which tells it from others of the same process.
     bindings: Box<[Binding]>,
     pub(super) counters: Arc<Counters>,
@@ -92,7 +136,7 @@ pub(super) struct Target {
 }
 
 /// [`RouteState`] with its upstreams found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum TargetState {
     Live { release: ReleaseVersion, upstreams: Box<[Arc<Upstream>]> },
     Stopped,
@@ -134,9 +178,11 @@ impl Router {
     /// # Errors
     /// `DuplicateDomain`.
     pub(super) fn compile(table: &RouteTable, ground: &Ground<'_>) -> Result<Self, Error> {
-        let mut router = Self { version: table.version, ..Self::default() };
+        static COMPILED: AtomicU64 = AtomicU64::new(0);
+        let serial = COMPILED.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut router = Self { version: table.version, serial, ..Self::default() };
         for route in &table.routes {
-            let target = Arc::new(router.compile_target(route, table.version, ground));
+            let target = Arc::new(router.compile_target(route, serial, ground));
             let process = (target.app.clone(), target.process_type.clone());
             router.processes.entry(process).or_default().push(Arc::clone(&target));
             for binding in &route.bindings {
@@ -157,7 +203,46 @@ impl Router {
         Ok(router)
     }
 
-    fn compile_target(&mut self, route: &Route, version: u64, ground: &Ground<'_>) -> Target {
+    /// The same with targets of its own; counters, places and upstreams are shared.
+    fn copy(&self) -> Self {
+        let mut copies: HashMap<*const Target, Arc<Target>> = HashMap::new();
+        let mut copy = |target: &Arc<Target>| {
+            let own =
+                copies.entry(Arc::as_ptr(target)).or_insert_with(|| Arc::new((**target).clone()));
+            Arc::clone(own)
+        };
+        let mut host = |host: &Host| Host {
+            bound: host
+                .bound
+                .iter()
+                .map(|bound| Bound { target: copy(&bound.target), ..bound.clone() })
+                .collect(),
+            has_paths: host.has_paths,
+        };
+        let mut hosts = |hosts: &HashMap<Box<str>, Host, RandomState>| {
+            hosts.iter().map(|(name, found)| (name.clone(), host(found))).collect()
+        };
+        let (exact, wildcard) = (hosts(&self.exact), hosts(&self.wildcard));
+        let catch_all = host(&self.catch_all);
+        let processes = self
+            .processes
+            .iter()
+            .map(|(process, targets)| (process.clone(), targets.iter().map(&mut copy).collect()));
+        Self {
+            version: self.version,
+            serial: self.serial,
+            exact,
+            wildcard,
+            catch_all,
+            processes: processes.collect(),
+            http_challenges: self.http_challenges.clone(),
+            pages: self.pages.clone(),
+            apps: self.apps.clone(),
+            upstreams: self.upstreams.clone(),
+        }
+    }
+
+    fn compile_target(&mut self, route: &Route, serial: u64, ground: &Ground<'_>) -> Target {
         let Ground { config, cores, pages, previous, retired } = *ground;
         let known = || previous.apps.get(&route.app).cloned().unwrap_or_default();
         let counters = self.apps.entry(route.app.clone()).or_insert_with(known);
@@ -183,7 +268,7 @@ impl Router {
         Target {
             app: process.0,
             process_type: process.1,
-            version,
+            serial,
             bindings: route.bindings.as_slice().into(),
             counters,
             log: route.app.as_str().into(),
@@ -249,7 +334,7 @@ impl Router {
     /// What has become of `target`, which may be of an earlier table; `None` if its process is no
     /// longer routed to from there.
     pub(super) fn successor<'t>(&'t self, target: &'t Arc<Target>) -> Option<&'t Arc<Target>> {
-        if target.version == self.version {
+        if target.serial == self.serial {
             return Some(target);
         }
         self.find_like(&(target.app.clone(), target.process_type.clone()), &target.bindings)
@@ -381,6 +466,14 @@ impl Target {
 pub(super) struct Busy;
 
 impl Target {
+    /// Its instances, if it has any.
+    pub(super) fn upstreams(&self) -> &[Arc<Upstream>] {
+        match &self.state {
+            TargetState::Live { upstreams, .. } => upstreams,
+            _ => &[],
+        }
+    }
+
     /// The page for an app that has no instance to ask.
     pub(super) fn page(&self) -> Option<Page> {
         match &self.state {
@@ -389,6 +482,25 @@ impl Target {
             TargetState::Deploying => Some(Page::Deploying),
             TargetState::Crashed | TargetState::Live { .. } => Some(Page::Crashed),
         }
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// The route of an app with these instances, and nothing else about it.
+    pub(super) fn with_upstreams(upstreams: Vec<Arc<Upstream>>) -> Arc<Self> {
+        let upstreams = upstreams.into();
+        Arc::new(Self {
+            app: "shop".parse().unwrap(),
+            process_type: ProcessType::web(),
+            serial: 1,
+            bindings: Box::default(),
+            counters: Arc::new(Counters::new(2)),
+            log: "shop".into(),
+            settings: Settings::compile(&Default::default(), &Config::default(), |_| None),
+            load: Arc::default(),
+            state: TargetState::Live { release: ReleaseVersion(1), upstreams },
+        })
     }
 }
 
@@ -622,6 +734,18 @@ mod tests {
             first.processes.values().flatten().filter(|t| third.successor(t).is_none()).collect();
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].bindings[0].listeners, [ListenerName::Http]);
+    }
+
+    #[test]
+    fn a_route_is_followed_into_another_table_of_the_same_version() {
+        let first = compile(&table(7, &[("a", &["x.y"], &["10.0.0.1:80"])])).unwrap();
+        let second = table(7, &[("a", &["x.y"], &["10.0.0.2:80"])]);
+        let second = compile_after(&second, &first).unwrap();
+        let target = &first.processes.values().next().unwrap()[0];
+        let TargetState::Live { upstreams, .. } = &second.successor(target).unwrap().state else {
+            panic!("not live");
+        };
+        assert_eq!(upstreams[0].address, "10.0.0.2:80".parse().unwrap());
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Seam {
         }
 
         retire(&mut retired, &current, &router);
-        self.shared.routes.store(Arc::new(router));
+        self.shared.routes.store(router);
         self.await_cores().await;
         tracing::debug!(version, "routes switched");
         Ok(version)

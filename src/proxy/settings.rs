@@ -12,7 +12,7 @@ use super::http::body::Framing;
 use super::{AccessLogFormat, Config, Hsts, PageOccasion, RouteSettings};
 
 /// Compiled [`RouteSettings`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) https_redirect: bool,
     /// The value of `Strict-Transport-Security`.
@@ -21,7 +21,7 @@ pub(super) struct Settings {
     allow: Box<[IpRange]>,
     deny: Box<[IpRange]>,
     /// `None` where nobody is asked for a password.
-    pub(super) gate: Option<Box<Gate>>,
+    pub(super) gate: Option<Arc<Gate>>,
     trusted_proxies: Box<[IpRange]>,
     pub(super) max_open_requests: Option<u64>,
     pub(super) max_body: Option<u64>,
@@ -51,7 +51,7 @@ impl Settings {
             canonical_host: settings.canonical_host.clone(),
             allow: settings.allow.clone().into(),
             deny: settings.deny.clone().into(),
-            gate: Gate::compile(settings).map(Box::new),
+            gate: Gate::compile(settings).map(Arc::new),
             trusted_proxies: settings.trusted_proxies.clone().into(),
             max_open_requests: settings.max_open_requests.map(u64::from),
             max_body: settings.max_body.map(|bytes| bytes.0),

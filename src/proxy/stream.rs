@@ -66,7 +66,7 @@ impl Sink for WriteHalf<'_> {
 
 /// Below this many bytes a copy costs less than to have the kernel look through a list, writev(2):
 /// room for a head and a short body.
-const COPIED: usize = 2048;
+pub(super) const COPIED: usize = 2048;
 
 /// Writes what there is by the cheapest call.
 fn write_some(

@@ -172,7 +172,7 @@ impl Supervisor {
         let mut current = self.current.clone();
         let mut asked: Vec<ProxyHandle> = Vec::new();
         let mut answers = FuturesUnordered::new();
-        let mut drained = Drained::default();
+        let (mut drained, mut failed) = (Drained::default(), None);
         // One that is being started may have the upstreams in its table.
         self.handle().await?;
         loop {
@@ -185,9 +185,11 @@ impl Supervisor {
             }
             tokio::select! {
                 // Both are cancel-safe: an answer not taken stays in its future.
-                answer = answers.next() => match answer.transpose()? {
-                    Some(answer) => drained.add(answer),
-                    None => return Ok(drained),
+                answer = answers.next() => match answer {
+                    Some(Ok(answer)) => drained.add(answer),
+                    // The others are waited for all the same: they may have requests open.
+                    Some(Err(error)) => failed = failed.or(Some(error)),
+                    None => return failed.map_or(Ok(drained), Err),
                 },
                 Ok(()) = current.changed() => {}
             }
@@ -441,7 +443,11 @@ impl Life {
                 biased;
                 () = ending.cancelled() => break,
                 () = handle.closed() => None,
-                Some(upgrade) = self.upgrades.recv() => Some(upgrade),
+                Some(upgrade) = self.upgrades.recv() => match upgrade.done.is_closed() {
+                    false => Some(upgrade),
+                    // Whoever asked has given up, and would not know of it.
+                    true => continue,
+                },
             };
             let next = async {
                 match upgrade {
@@ -464,6 +470,20 @@ impl Life {
     }
 
     async fn replace_dead(&mut self, handle: &ProxyHandle) -> ProxyHandle {
+        match handle.again().await {
+            Some(again) if !again.hello().retiring => {
+                tracing::warn!(pid = again.pid(), "the connection to the proxy was lost");
+                self.announce(&again).await;
+                return again;
+            }
+            // A successor that is not ours has taken over.
+            Some(again) => {
+                self.inner.retire(again, self.child.take());
+                self.current.send_replace(None);
+                return self.start_again().await;
+            }
+            None => {}
+        }
         tracing::warn!(pid = handle.pid(), "proxy gone");
         self.current.send_replace(None);
         generations::reap(self.child.take()).await;

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::clock::unix_ms;
 use super::health::Health;
+use super::router::Target;
 
 /// How long an instance that refused a connection is passed over while others are there.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -21,6 +24,12 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long an idle connection is good for a request that must not be sent twice. Servers close idle
 /// connections without warning, the hastiest in common use after 2 s (gunicorn) and 5 s (Node).
 const CAUTIOUS_IDLE: Duration = Duration::from_secs(1);
+
+/// Finds instances that vanished: after 10 s of silence a probe every 5 s, gone after 3. They are on
+/// this machine, where no probe is lost on the way.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_TRIES: u32 = 3;
 
 /// An instance of an app, shared by all cores.
 #[derive(Debug)]
@@ -87,29 +96,37 @@ impl Upstream {
 /// One open request; closed when dropped.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
-    pub(super) upstream: Arc<Upstream>,
+    /// Where it belongs, in the table of its core: no other core counts references to it.
+    pub(super) target: Arc<Target>,
+    place: usize,
     core: usize,
 }
 
 impl OpenRequest {
-    /// Counts a request of `core` on `upstream`.
-    pub(super) fn new(upstream: &Arc<Upstream>, core: usize) -> Self {
-        let open = &upstream.cores[core].open;
+    /// Counts a request of `core` on the upstream at `place` of those of `target`.
+    pub(super) fn new(target: &Arc<Target>, place: usize, core: usize) -> Self {
+        let request = Self { target: Arc::clone(target), place, core };
+        let open = &request.upstream().cores[core].open;
         open.store(open.load(Ordering::Relaxed) + 1, Ordering::Release);
-        Self { upstream: Arc::clone(upstream), core }
+        request
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.target.upstreams()[self.place]
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let open = &self.upstream.cores[self.core].open;
+        let upstream = self.upstream();
+        let open = &upstream.cores[self.core].open;
         // Only this core's thread writes here, so the two steps are one.
         let left = open.load(Ordering::Relaxed) - 1;
         // Sequentially consistent with `drained`, which says that it watches and then looks: either
         // it sees this store, or we see that it watches.
         open.store(left, Ordering::SeqCst);
-        if left == 0 && self.upstream.watched.load(Ordering::SeqCst) {
-            self.upstream.idle.notify_waiters();
+        if left == 0 && upstream.watched.load(Ordering::SeqCst) {
+            upstream.idle.notify_waiters();
         }
     }
 }
@@ -143,7 +160,7 @@ pub(super) enum Reuse {
 /// A core's connections to upstreams.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, RandomState>>,
     refused: RefCell<HashMap<SocketAddr, Instant>>,
     turn: Cell<usize>,
     max_idle: usize,
@@ -166,14 +183,14 @@ impl Pool {
         }
     }
 
-    /// The upstream with the fewest open requests of `core`, but for those in `tried`; equals take
-    /// turns. One that refused a moment ago, or is ejected, only if there is no other.
-    pub(super) fn choose<'u>(
+    /// The place of the upstream with the fewest open requests of `core`, but for those in `tried`;
+    /// equals take turns. One that refused a moment ago, or is ejected, only if there is no other.
+    pub(super) fn choose(
         &self,
-        upstreams: &'u [Arc<Upstream>],
+        upstreams: &[Arc<Upstream>],
         tried: &[SocketAddr],
         core: usize,
-    ) -> Option<&'u Arc<Upstream>> {
+    ) -> Option<usize> {
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
         let load = |upstream: &Arc<Upstream>| {
@@ -182,9 +199,9 @@ impl Pool {
             (shunned, open)
         };
         (0..upstreams.len())
-            .map(|offset| &upstreams[turn.wrapping_add(offset) % upstreams.len()])
-            .filter(|upstream| !tried.contains(&upstream.address))
-            .min_by_key(|upstream| load(upstream))
+            .map(|offset| turn.wrapping_add(offset) % upstreams.len())
+            .filter(|place| !tried.contains(&upstreams[*place].address))
+            .min_by_key(|place| load(&upstreams[*place]))
     }
 
     fn refused_lately(&self, address: SocketAddr) -> bool {
@@ -213,10 +230,8 @@ impl Pool {
         {
             return Ok(Connected { stream, reused: true });
         }
-        let connect = TcpStream::connect(address);
-        let result = tokio::time::timeout(self.connect_timeout, connect).await;
-        let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match result.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        let result = tokio::time::timeout(self.connect_timeout, open(address)).await;
+        match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => Ok(Connected { stream, reused: false }),
             Err(error) => {
                 self.refused.borrow_mut().insert(address, Instant::now() + REFUSED_PAUSE);
@@ -248,8 +263,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose answer was whole.
-    pub(super) fn keep(&self, upstream: &Upstream, stream: TcpStream) {
+    /// Keeps a connection whose answer was whole by `now`.
+    pub(super) fn keep(&self, upstream: &Upstream, stream: TcpStream, now: Instant) {
         if upstream.is_removed() {
             return;
         }
@@ -259,7 +274,7 @@ impl Pool {
         }
         let connections = idle.entry(upstream.address).or_default();
         if connections.len() < self.max_idle {
-            connections.push(Idle { stream, since: Instant::now() });
+            connections.push(Idle { stream, since: now });
         }
     }
 
@@ -288,6 +303,20 @@ impl Pool {
     }
 }
 
+/// Connects to an instance. Cancel-safe.
+///
+/// Of one that vanishes without a word (its link is cut, its machine is) the kernel finds out. Not
+/// by TCP_USER_TIMEOUT, though it would also do so while something sent is not acknowledged: since
+/// Linux 5.11 that ends connections to instances that live, but do not read for so long.
+pub(super) async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    let keepalive = keepalive.with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
 fn is_ejected(upstream: &Upstream) -> bool {
     upstream.health.was_ejected() && upstream.health.is_ejected(unix_ms())
 }
@@ -301,7 +330,7 @@ fn is_stale(stream: &TcpStream) -> bool {
 /// Asks the kernel itself, whose word may be newer than the last event.
 fn is_open(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
-    let peeked = socket2::SockRef::from(stream).peek(&mut byte);
+    let peeked = SockRef::from(stream).peek(&mut byte);
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
@@ -309,46 +338,54 @@ fn is_open(stream: &TcpStream) -> bool {
 mod tests {
     use super::*;
 
-    fn upstreams(count: u8) -> Vec<Arc<Upstream>> {
-        (1..=count)
-            .map(|host| Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, host], 80)), 1)))
-            .collect()
+    fn target(instances: u8) -> Arc<Target> {
+        let upstream = |host| Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, host], 80)), 2));
+        Target::with_upstreams((1..=instances).map(upstream).collect())
     }
 
     #[test]
     fn the_least_loaded_upstream_is_chosen_and_equals_take_turns() {
         let pool = Pool::new(&super::super::Config::default());
-        let upstreams = upstreams(3);
+        let target = target(3);
+        let upstreams = target.upstreams();
         let mut open = Vec::new();
         for _ in 0..30 {
-            let chosen = pool.choose(&upstreams, &[], 0).unwrap();
-            open.push(OpenRequest::new(chosen, 0));
+            let chosen = pool.choose(upstreams, &[], 0).unwrap();
+            open.push(OpenRequest::new(&target, chosen, 0));
         }
         assert!(upstreams.iter().all(|upstream| upstream.open() == 10));
-        open.retain(|request| request.upstream.address != upstreams[1].address);
-        assert_eq!(pool.choose(&upstreams, &[], 0).unwrap().address, upstreams[1].address);
+        open.retain(|request| request.upstream().address != upstreams[1].address);
+        assert_eq!(pool.choose(upstreams, &[], 0), Some(1));
         let tried = [upstreams[1].address];
-        assert_ne!(pool.choose(&upstreams, &tried, 0).unwrap().address, upstreams[1].address);
+        assert_ne!(pool.choose(upstreams, &tried, 0).unwrap(), 1);
     }
 
     #[test]
     fn equally_idle_upstreams_share_one_client_after_another() {
         let pool = Pool::new(&super::super::Config::default());
-        let upstreams = upstreams(2);
-        let first = pool.choose(&upstreams, &[], 0).unwrap().address;
-        assert_ne!(pool.choose(&upstreams, &[], 0).unwrap().address, first);
+        let target = target(2);
+        let first = pool.choose(target.upstreams(), &[], 0).unwrap();
+        assert_ne!(pool.choose(target.upstreams(), &[], 0).unwrap(), first);
     }
 
     #[tokio::test]
     async fn a_drain_ends_with_the_last_open_request() {
-        let upstream = Arc::new(Upstream::new(SocketAddr::from(([10, 0, 0, 1], 80)), 2));
-        let (first, second) = (OpenRequest::new(&upstream, 0), OpenRequest::new(&upstream, 1));
+        let target = target(1);
+        let (first, second) = (OpenRequest::new(&target, 0, 0), OpenRequest::new(&target, 0, 1));
         drop(first);
-        let drained = upstream.drained();
+        let drained = target.upstreams()[0].drained();
         let mut drained = std::pin::pin!(drained);
         let soon = Duration::from_millis(10);
         assert!(tokio::time::timeout(soon, &mut drained).await.is_err());
         drop(second);
         tokio::time::timeout(Duration::from_secs(5), drained).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_to_instances_are_probed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = open(listener.local_addr().unwrap()).await.unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).keepalive().unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Result, Store, failed, from_json, to_json};
-use crate::domain::{Backup, BackupId, BackupSettings, PluginName, ServiceName, Timestamp};
+use crate::domain::{Backup, BackupId, BackupSettings, PluginName, ServiceName};
 
 const GLOBAL_BACKUPS: &str = "backups";
 
@@ -91,41 +91,6 @@ impl Store {
         Ok(())
     }
 
-    /// When a backup of that service was last made because its time had come.
-    pub fn last_scheduled_backup(
-        &self,
-        kind: &PluginName,
-        service: &ServiceName,
-    ) -> Result<Option<Timestamp>> {
-        let at: Option<Option<i64>> = self
-            .lock()
-            .query_row(
-                "select scheduled_at from backup_settings where kind = ? and service = ?",
-                params![kind.as_str(), service.as_str()],
-                |row| row.get(0),
-            )
-            .optional()
-            .map_err(failed("read backup schedule"))?;
-        Ok(at.flatten().map(Timestamp))
-    }
-
-    /// Notes that one was made at `at`; none: that the schedule begins anew.
-    pub fn set_last_scheduled_backup(
-        &self,
-        kind: &PluginName,
-        service: &ServiceName,
-        at: Option<Timestamp>,
-    ) -> Result<()> {
-        self.lock()
-            .execute(
-                "insert into backup_settings (kind, service, scheduled_at) values (?1, ?2, ?3)
-                 on conflict (kind, service) do update set scheduled_at = ?3",
-                params![kind.as_str(), service.as_str(), at.map(|at| at.0)],
-            )
-            .map_err(failed("write backup schedule"))?;
-        Ok(())
-    }
-
     /// What `backup-set --global` said.
     pub fn global_backup_settings(&self) -> Result<BackupSettings> {
         Ok(self.setting(GLOBAL_BACKUPS, "backup settings")?.unwrap_or_default())
@@ -140,7 +105,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Actor, BackupCause, BackupPlace, BackupState};
+    use crate::domain::{Actor, BackupCause, BackupPlace, BackupState, Timestamp};
 
     fn backup(second: i64, service: &str) -> Backup {
         let at = Timestamp(1_795_530_729_000 + second * 1000);
@@ -189,9 +154,6 @@ mod tests {
         settings.set("keep", "3").unwrap();
         settings.schedule = Some("0 3 * * *".parse().unwrap());
         store.set_backup_settings(&kind, &name, &settings).unwrap();
-        let at = Some(Timestamp(7));
-        store.set_last_scheduled_backup(&kind, &name, at).unwrap();
-        assert_eq!(store.last_scheduled_backup(&kind, &name).unwrap(), at);
         assert_eq!(store.backup_settings(&kind, &name).unwrap(), settings);
         assert_eq!(store.global_backup_settings().unwrap(), BackupSettings::default());
         store.set_global_backup_settings(&settings).unwrap();

@@ -173,8 +173,7 @@ create index backups_by_service on backups (kind, service, id);
 create table backup_settings (
     kind text not null,
     service text not null,
-    body text not null default '{}',
-    scheduled_at integer,
+    body text not null,
     primary key (kind, service)
 ) strict;
 ",

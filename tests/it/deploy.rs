@@ -1,6 +1,7 @@
 //! From `git push` to the web, and everything that can go wrong on the way.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::time::Duration;
 
 use crate::support::{Repo, Staithe, eventually};
@@ -46,6 +47,32 @@ fn a_node_app_goes_from_push_to_the_web() {
     let id = builds[0]["id"].to_string();
     staithe.cli(&["builds:output", "shop", &id]).succeeds().says("Reusing dependencies");
     staithe.cli(&["builds:info", "shop", &id]).succeeds().says(&repo.head());
+}
+
+#[test]
+fn a_switch_that_the_proxy_cannot_make_is_made_later_and_the_old_instances_serve_until_then() {
+    let staithe = Staithe::start();
+    let repo = Repo::of_fixture(&staithe, "procfile-script", "shop");
+    repo.push().succeeds();
+    staithe.cli(&["checks:set", "shop", "drain", "0"]).succeeds();
+    let before = staithe.containers();
+    // The proxy keeps each table on disk before it follows it.
+    let directory = staithe.data_dir().join("proxy");
+    let owner = std::fs::metadata(&directory).unwrap().uid();
+    chown(&directory, Some(0), None).unwrap();
+    let pushed = repo.push_change("version.txt", "2\n").succeeds();
+    assert!(pushed.stderr.contains("cannot be told of the new release yet"), "{}", pushed.stderr);
+    staithe.get("shop", "/").is(200, "version 1");
+    assert_eq!(staithe.containers(), 2 * before, "the old instances serve");
+    chown(&directory, Some(owner), None).unwrap();
+    eventually(Duration::from_secs(60), "the switch", || {
+        let answer = staithe.get("shop", "/");
+        if answer.body.contains("version 2") { Ok(()) } else { Err(answer.body) }
+    });
+    eventually(Duration::from_secs(60), "the old instances end", || {
+        let now = staithe.containers();
+        if now == before { Ok(()) } else { Err(format!("{now} containers")) }
+    });
 }
 
 #[test]

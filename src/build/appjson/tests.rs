@@ -86,6 +86,34 @@ fn refusals_say_where_and_what_to_do() {
 }
 
 #[test]
+fn cron_tasks_are_read_with_dokkus_keys() {
+    let text = r#"{"cron": [
+        {"command": "python tidy.py 'a b'", "schedule": "@daily", "concurrency_policy": "forbid"},
+        {"command": "true", "schedule": "*/5 * * * mon-fri", "maintenance": true, "timeout": 60}
+    ]}"#;
+    let parsed = parse(text.as_bytes()).unwrap();
+    let [daily, often] = &parsed.cron[..] else { panic!("{:?}", parsed.cron) };
+    assert_eq!(daily.concurrency_policy, crate::domain::ConcurrencyPolicy::Forbid);
+    assert_eq!((daily.timeout, daily.maintenance), (Millis(86_400_000), false));
+    assert_eq!((often.timeout, often.maintenance), (Millis(60_000), true));
+}
+
+#[test]
+fn cron_tasks_that_cannot_run_are_refused() {
+    let task = |rest: &str| format!(r#"{{"cron": [{{"command": "true", {rest}}}]}}"#);
+    refused(&task(r#""schedule": "* * * *""#), "five fields");
+    refused(&task(r#""schedule": "@daily", "timeout": 0"#), "is not 1 to 86400 seconds");
+    refused(&task(r#""schedule": "@daily", "concurrency_policy": "often""#), "unknown variant");
+    refused(r#"{"cron": [{"command": " ", "schedule": "@daily"}]}"#, "is not a command");
+    refused(r#"{"cron": [{"command": "echo 'a", "schedule": "@daily"}]}"#, "is not a command");
+    let one = r#"{"command": "true", "schedule": "@daily"}"#;
+    refused(&format!(r#"{{"cron": [{one}, {one}]}}"#), "is there twice");
+    let many: Vec<_> =
+        (0..51).map(|n| format!(r#"{{"command": "echo {n}", "schedule": "@daily"}}"#)).collect();
+    refused(&format!(r#"{{"cron": [{}]}}"#, many.join(",")), "more than 50");
+}
+
+#[test]
 fn deep_nesting_is_an_error_and_not_a_crash() {
     refused(&"[".repeat(100_000), "app.json line 1");
     refused(&format!("{{\"x\": {}", "[".repeat(100_000)), "app.json line 1");

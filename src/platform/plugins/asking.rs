@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Plugin;
 use crate::build::Output;
-use crate::domain::{App, AppName, ConfigVars, EnvKey, Release, Secret};
+use crate::domain::{Actor, App, AppName, ConfigVars, EnvKey, Release, Secret};
 use crate::platform::{Error, Kind, Platform, Result};
 use crate::plugin::{Answer, Hook, OnFailure, Request};
 use crate::support::report;
@@ -63,6 +63,21 @@ impl Platform {
             }
         }
         Ok(answers)
+    }
+
+    /// Asks whether somebody may do what they ask for. Root on the server always may, so that a
+    /// broken plugin can be switched off.
+    ///
+    /// # Errors
+    /// `Denied` by a plugin.
+    pub async fn authorize(&self, actor: &Actor, method: &str, path: &str) -> Result<()> {
+        if actor.via == "local" {
+            return Ok(());
+        }
+        let app = path.strip_prefix("/apps/").and_then(|rest| rest.split('/').next());
+        let app: Option<AppName> = app.and_then(|name| name.parse().ok());
+        let data = json!({ "actor": actor.name, "method": method, "path": path });
+        self.ask(Hook::UserAuth, app.as_ref(), data).await.map(drop)
     }
 
     /// Asks about a release that is about to be recorded; answers what plugins add to its config.

@@ -40,6 +40,13 @@ impl Running {
 }
 
 impl Platform {
+    /// What a command is told of the apps: their names, separated by spaces.
+    fn names_of_apps(&self) -> Result<String> {
+        let apps = self.store.apps()?;
+        let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
+        Ok(names.join(" "))
+    }
+
     /// Runs a command of a plugin's: `request.args` are its name and its arguments.
     ///
     /// # Errors
@@ -67,6 +74,7 @@ impl Platform {
         env.retain(|(key, _)| key != "STAITHE_HOOK" && key != "STAITHE_APP");
         env.push(("STAITHE_COMMAND".into(), wanted.clone()));
         env.push(("STAITHE_ACTOR".into(), actor.name.clone()));
+        env.push(("STAITHE_APPS".into(), self.names_of_apps()?));
         let call = Call {
             program,
             args: args.collect(),

@@ -234,6 +234,24 @@ impl Platform {
         Ok(found)
     }
 
+    /// Settings for a copy of an app: without the vars of its links, which are not copied. Answers
+    /// the services that are missed.
+    pub(in crate::platform) fn without_links(
+        &self,
+        app: AppId,
+        settings: &mut Settings,
+    ) -> Result<Vec<String>> {
+        let mut missed = Vec::new();
+        for (_, service) in self.services_of_app(app)? {
+            let url = self.service_type(&service.kind)?.url(&service);
+            for key in variables_of(&url, &settings.config) {
+                settings.config.unset(&key);
+            }
+            missed.push(service.title());
+        }
+        Ok(missed)
+    }
+
     /// Whether an app has links.
     pub(in crate::platform) fn has_services(&self, app: AppId) -> bool {
         self.store.service_links().is_ok_and(|links| links.iter().any(|link| link.app == app))

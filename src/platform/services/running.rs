@@ -265,6 +265,8 @@ impl Platform {
         let before = self.0.services.running(id).map(|now| now.status);
         self.service_history(id, |history| history.last_exit = Some(how.to_owned()));
         self.clean_up(&running.container).await;
+        // A crash loop makes a log file each time.
+        self.prune_log_dir(&self.service_log_dir(id), &[]).await;
         let wanted = !matches!(before, None | Some(ServiceStatus::Stopping));
         // One that never was ready is reported by whoever waits for it.
         let was_ready = matches!(before, Some(ServiceStatus::Running | ServiceStatus::Paused));
@@ -286,7 +288,7 @@ impl Platform {
     }
 
     /// Notes an end that nobody asked for, and starts the service again after a wait.
-    fn start_service_later(&self, id: ServiceId, up: Duration, how: &str) {
+    pub(super) fn start_service_later(&self, id: ServiceId, up: Duration, how: &str) {
         let Ok(Some(service)) = self.store.service_by_id(id) else { return };
         let delay = self.service_history(id, |history| {
             if up >= HEALTHY_AFTER {

@@ -173,6 +173,26 @@ impl Platform {
         })
     }
 
+    /// Whether a service takes clients.
+    pub(in crate::platform) fn service_serves(&self, service: &Service) -> bool {
+        let alive = self.service_alive(service.id);
+        alive.is_some_and(|now| now.status == ServiceStatus::Running)
+    }
+
+    /// Any program in a service's container, as the service's user.
+    ///
+    /// # Errors
+    /// `Conflict` if the service does not run.
+    pub(in crate::platform) async fn service_exec(
+        &self,
+        service: &Service,
+        args: Vec<String>,
+        env: Vec<(String, String)>,
+    ) -> Result<Session> {
+        let process = self.service_process(service, args, env)?;
+        self.join_service(service, process, &RunRequest::default()).await
+    }
+
     async fn join_service(
         &self,
         service: &Service,

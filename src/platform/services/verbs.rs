@@ -430,7 +430,12 @@ impl Platform {
 
     async fn begin(&self, service: &Service) -> Result<()> {
         locked(&self.0.services.histories).remove(&service.id);
-        self.start_service_container(service).await
+        let started = self.start_service_container(service).await;
+        if let Err(error) = &started {
+            // It is to run: what is in the way may go.
+            self.start_service_later(service.id, std::time::Duration::ZERO, &error.to_string());
+        }
+        started
     }
 
     /// A service's log lines, oldest first; ends unless `tail`.

@@ -130,8 +130,8 @@ pub(in crate::proxy) async fn forward(
     // What the last attempt met; a page only if no other attempt is possible.
     let mut failure: Option<Failure> = None;
     for _ in 0..MAX_ATTEMPTS {
-        let (target, open) = match connection.core.lease(admitted, &tried) {
-            Lease::Open { target, open } => (target, open),
+        let open = match connection.core.lease(admitted, &tried) {
+            Lease::Open(open) => open,
             Lease::Unavailable { target, page } => {
                 let answer = Answer::Page(page);
                 return exchange::respond(connection, passage, Some(&target), &answer).await;
@@ -142,18 +142,18 @@ pub(in crate::proxy) async fn forward(
             }
             Lease::Exhausted => break,
         };
-        let address = open.upstream.address;
+        let address = open.upstream().address;
         match connection.core.origins.place(address, fresh).await {
             Err(error) => {
-                connection.core.note_failure(&open.upstream);
+                connection.core.note_failure(open.upstream());
                 tried.push(address);
-                failure = Some(Failure::connect(target, address, &error));
+                failure = Some(Failure::connect(Arc::clone(&open.target), address, &error));
             }
-            Ok(place) => match attempt(connection, passage, &target, (open, place)).await {
+            Ok(place) => match attempt(connection, passage, &open, place).await {
                 Attempt::Ended(next) => return next,
                 Attempt::Again { fresh: again_fresh } => {
                     fresh |= again_fresh;
-                    failure = Some(Failure::closed(target, address));
+                    failure = Some(Failure::closed(Arc::clone(&open.target), address));
                 }
             },
         }
@@ -179,9 +179,10 @@ enum Attempt {
 async fn attempt(
     connection: &mut Connection<'_>,
     passage: &Passage<'_>,
-    target: &Target,
-    (open, place): (OpenRequest, Place),
+    open: &OpenRequest,
+    place: Place,
 ) -> Attempt {
+    let target = &*open.target;
     let request = passage.request;
     let (response, stream) = match clear::open(&place, passage.head, request.has_body()).await {
         Ok(opened) => opened,
@@ -193,6 +194,7 @@ async fn attempt(
         }
     };
     let relay = Relay::new(connection.timer, &target.settings, connection.core);
+    let upstream = open.upstream();
     let end = {
         let Connection { core, reader, writer, buffer, .. } = connection;
         let keep_alive = request.keep_alive && !core.draining.get();
@@ -214,9 +216,9 @@ async fn attempt(
         // Its end shows in `LineBody::watch`.
         relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await
     };
-    end.note(place.reused, &open.upstream, connection.core);
+    end.note(place.reused, upstream, connection.core);
     let progress = &relay.progress;
-    let ended = Ended { passage, target, upstream: open.upstream.address, progress };
+    let ended = Ended { passage, target, upstream: upstream.address, progress };
     let next = match end {
         end if progress.may_retry(&end, place.reused, request.replayable()) => {
             return Attempt::Again { fresh: end.is_closed() };
@@ -227,7 +229,5 @@ async fn attempt(
         }
         end => ended.fail(connection, &end).await,
     };
-    // Open until here: the request is, for the client.
-    drop(open);
     Attempt::Ended(next)
 }

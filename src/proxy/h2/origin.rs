@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use crate::proxy::Config;
 use crate::proxy::http::{MAX_FIELDS, MAX_HEAD};
 use crate::proxy::timer::Timer;
+use crate::proxy::upstream;
 
 /// Requests on a connection to an instance that does not say how many it takes; as RFC 9113 §6.5.2
 /// recommends.
@@ -128,8 +129,7 @@ impl Origins {
     }
 
     async fn open(&self, address: SocketAddr, origin: &Rc<Origin>) -> io::Result<Place> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = upstream::open(address).await?;
         let handshake = Builder::new()
             .initial_max_send_streams(ASSUMED_STREAMS)
             .initial_window_size(STREAM_WINDOW)

@@ -213,8 +213,8 @@ impl Passage<'_> {
         // What the last attempt met; a page only if no other attempt is possible.
         let mut failure: Option<Failure> = None;
         for _ in 0..MAX_ATTEMPTS {
-            let (target, open) = match core.lease(admitted, &tried) {
-                Lease::Open { target, open } => (target, open),
+            let open = match core.lease(admitted, &tried) {
+                Lease::Open(open) => open,
                 Lease::Unavailable { target, page } => {
                     let answer = Answer::Page(page);
                     return self.respond(Some(&target), &answer, Outcome::default()).await;
@@ -225,15 +225,15 @@ impl Passage<'_> {
                 }
                 Lease::Exhausted => break,
             };
-            let address = open.upstream.address;
+            let address = open.upstream().address;
             let fresh = reuse == Reuse::Never;
-            let attempt = match target.settings.upstream_protocol {
+            let attempt = match open.target.settings.upstream_protocol {
                 UpstreamProtocol::Http1 => match core.pool.connect(address, reuse).await {
-                    Ok(connected) => self.attempt_plain(body, &target, open, connected).await,
+                    Ok(connected) => self.attempt_plain(body, &open, connected).await,
                     Err(error) => self.unreachable(&open, error),
                 },
                 UpstreamProtocol::H2c => match core.origins.place(address, fresh).await {
-                    Ok(place) => self.attempt_clear(body, &target, open, &place).await,
+                    Ok(place) => self.attempt_clear(body, &open, &place).await,
                     Err(error) => self.unreachable(&open, error),
                 },
             };
@@ -241,11 +241,11 @@ impl Passage<'_> {
                 Attempt::Ended => return,
                 Attempt::Unreachable(error) => {
                     tried.push(address);
-                    failure = Some(Failure::connect(target, address, &error));
+                    failure = Some(Failure::connect(Arc::clone(&open.target), address, &error));
                 }
                 Attempt::Again { fresh } => {
                     reuse = if fresh { Reuse::Never } else { reuse };
-                    failure = Some(Failure::closed(target, address));
+                    failure = Some(Failure::closed(Arc::clone(&open.target), address));
                 }
             }
         }
@@ -265,7 +265,7 @@ impl Passage<'_> {
     }
 
     fn unreachable(&self, open: &OpenRequest, error: io::Error) -> Attempt {
-        self.session.core.note_failure(&open.upstream);
+        self.session.core.note_failure(open.upstream());
         Attempt::Unreachable(error)
     }
 
@@ -273,19 +273,18 @@ impl Passage<'_> {
     async fn attempt_plain(
         &self,
         body: &mut StreamBody,
-        target: &Target,
-        open: OpenRequest,
+        open: &OpenRequest,
         mut connected: Connected,
     ) -> Attempt {
-        let core = &self.session.core;
+        let (core, target) = (&self.session.core, &*open.target);
         let relay = Relay::new(self.timer, &target.settings, core);
-        let upstream = open.upstream.address;
+        let upstream = open.upstream().address;
         let (mut reader, mut writer) = connected.stream.split();
         let mut sink = PlainSink { writer: &mut writer, framing: self.request.framing };
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        end.note(connected.reused, &open.upstream, core);
+        end.note(connected.reused, open.upstream(), core);
         match end {
             end if relay.progress.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: true };
@@ -301,17 +300,16 @@ impl Passage<'_> {
                 );
             }
             End::Received(response) => {
+                let now =
+                    self.record(Some(target), &relay.progress.outcome(upstream, self.started));
                 if response.reusable && relay.progress.sent.get() && rest.is_empty() {
-                    core.pool.keep(&open.upstream, connected.stream);
+                    core.pool.keep(open.upstream(), connected.stream, now);
                 }
-                self.record(Some(target), &relay.progress.outcome(upstream, self.started));
             }
             end => {
                 // Closes the connection to the instance, which so learns at once.
                 drop((rest, connected));
                 self.fail(&relay.progress, &end, target, upstream).await;
-                // Open until here: the request is, for the client.
-                drop(open);
             }
         }
         Attempt::Ended
@@ -321,11 +319,10 @@ impl Passage<'_> {
     async fn attempt_clear(
         &self,
         body: &mut StreamBody,
-        target: &Target,
-        open: OpenRequest,
+        open: &OpenRequest,
         place: &Place,
     ) -> Attempt {
-        let core = &self.session.core;
+        let (core, target) = (&self.session.core, &*open.target);
         if self.kind != Kind::Plain {
             let refusal = Answer::Page(Page::Refused(Refusal::Connect));
             self.respond(Some(target), &refusal, Outcome::default()).await;
@@ -342,7 +339,7 @@ impl Passage<'_> {
             }
         };
         let relay = Relay::new(self.timer, &target.settings, core);
-        let upstream = open.upstream.address;
+        let upstream = open.upstream().address;
         let mut sink = ClearSink { stream, ended: !self.request.has_body() };
         let mut answer = ClearAnswer::new(
             response,
@@ -353,17 +350,16 @@ impl Passage<'_> {
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
-        end.note(place.reused, &open.upstream, core);
+        end.note(place.reused, open.upstream(), core);
         match end {
             end if relay.progress.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: end.is_closed() };
             }
             End::Received(_) => {
-                self.record(Some(target), &relay.progress.outcome(upstream, self.started))
+                self.record(Some(target), &relay.progress.outcome(upstream, self.started));
             }
             end => self.fail(&relay.progress, &end, target, upstream).await,
         }
-        drop(open);
         Attempt::Ended
     }
 
@@ -413,7 +409,7 @@ impl Passage<'_> {
         std::str::from_utf8(&self.head[self.request.id.clone()]).unwrap_or_default()
     }
 
-    fn record(&self, target: Option<&Target>, outcome: &Outcome) {
+    fn record(&self, target: Option<&Target>, outcome: &Outcome) -> Instant {
         let request = self.request;
         let sent = &self.head[request.target.clone()];
         let seen = Seen {
@@ -429,6 +425,6 @@ impl Passage<'_> {
             referer: &self.head[request.referer.clone()],
             user_agent: &self.head[request.user_agent.clone()],
         };
-        record::ended(&self.session.core, target, &seen, outcome);
+        record::ended(&self.session.core, target, &seen, outcome)
     }
 }

@@ -10,7 +10,7 @@ use super::world::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
-fn signal(pid: u32, name: &str) {
+pub(super) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
@@ -41,6 +41,27 @@ async fn a_killed_proxy_comes_back_with_its_routes() {
 }
 
 #[tokio::test]
+async fn a_proxy_whose_log_cannot_be_written_serves() {
+    let app = App::answering(|_, _| ok("hello")).await;
+    let mut world = World::with_app(&app).await;
+    let log = world.spec.data_dir.join("logs/proxy.log");
+    std::fs::remove_file(&log).unwrap();
+    // As on a full disk. full(4)
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    let first = world.handle().await;
+    signal(first.pid(), "-KILL");
+    first.closed().await;
+    eventually(|| async {
+        let handle = world.handle().await;
+        if handle.pid() == first.pid() { Err("the same process".into()) } else { Ok(handle) }
+    })
+    .await;
+    world.address = world.supervisor.listening().unwrap().listen[0];
+    assert_eq!(world.ask(GET).await.text(), "hello");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_proxy_outlives_its_control_plane_and_is_adopted_by_the_next() {
     let app = App::answering(|_, _| ok("hello")).await;
     let world = World::with_app(&app).await;
@@ -58,6 +79,46 @@ async fn a_proxy_outlives_its_control_plane_and_is_adopted_by_the_next() {
     assert_eq!(handle.pid(), pid);
     assert_eq!(handle.routes_version(), 1);
     adopted.stop(Duration::ZERO).await.unwrap();
+    drop(directory);
+}
+
+#[tokio::test]
+async fn a_lost_connection_to_the_proxy_is_made_again_and_costs_no_client_anything() {
+    let app = App::answering(|_, _| ok("hello")).await;
+    let world = World::with_app(&app).await;
+    let pid = world.handle().await.pid();
+    let mut client = world.client().await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.text(), "hello");
+    // Longer than a message may be: the proxy hangs up on us.
+    let many = vec![app.address; 1_000_000];
+    let lost = world.supervisor.drain(&many, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(lost, Error::Gone), "nobody knows what is open: {lost}");
+    assert_eq!(world.handle().await.pid(), pid);
+    world.route(&[("shop.test", live(&[app.address]))]).await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.text(), "hello", "on the connection from before");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_silent_for_a_while_is_waited_for_and_adopted() {
+    let app = App::answering(|_, _| ok("hello")).await;
+    let World { supervisor, spec, address, directory, .. } = World::with_app(&app).await;
+    let pid = supervisor.handle().await.unwrap().pid();
+    drop(supervisor);
+    signal(pid, "-STOP");
+    let mut opening = std::pin::pin!(Supervisor::ensure_running(spec));
+    // Longer than it may take to greet.
+    let early = tokio::time::timeout(Duration::from_secs(6), &mut opening).await;
+    signal(pid, "-CONT");
+    assert!(early.is_err(), "another was started beside it");
+    let supervisor = opening.await.unwrap();
+    assert_eq!(supervisor.handle().await.unwrap().pid(), pid);
+    let mut client = Client::connect(address).await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.text(), "hello");
+    supervisor.stop(Duration::ZERO).await.unwrap();
     drop(directory);
 }
 

@@ -15,6 +15,7 @@ use staithe::proxy::{
     Config, Error, ExtraListener, ProxyArgs, ProxyHandle, RouteState, Start, Supervisor,
 };
 
+use super::life::signal;
 use super::world::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
@@ -445,6 +446,50 @@ async fn a_port_that_is_taken_refuses_the_table_by_name() {
     assert!(error.to_string().contains(&format!("port {port} cannot be opened")), "{error}");
     assert_eq!(world.handle().await.pid(), pid);
     assert_eq!(world.ask(GET).await.text(), "hello");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_full_process_lets_go_of_a_port_that_its_successor_does_not_have() {
+    let app = app("hello").await;
+    let config = quick(|config| (config.threads, config.max_connections) = (1, 1));
+    let world = World::start_with(config).await;
+    let port = free_port();
+    let routes = [("shop.test", live(&[app.address]))];
+    let mut table = world.table(&routes);
+    table.listeners = vec![ExtraListener { port, scheme: Scheme::Http }];
+    world.supervisor.set_routes(&table).await.unwrap();
+    let mut socket = open_socket(&world).await;
+    world.route(&routes).await;
+    let at_port = SocketAddr::from(([127, 0, 0, 1], port));
+    let closed = async || tokio::net::TcpStream::connect(at_port).await.is_err();
+    eventually(|| async { if closed().await { Ok(()) } else { Err("open".to_owned()) } }).await;
+    echoes(&mut socket, "served still").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_nobody_waits_for_any_more_is_not_made() {
+    let app = app("hello").await;
+    let world = World::with_app(&app).await;
+    let port = free_port();
+    let at_port = SocketAddr::from(([127, 0, 0, 1], port));
+    let world = world.restart(|spec| spec.config.http_listen = vec![at_port]).await;
+    let first = world.handle().await;
+    signal(first.pid(), "-STOP");
+    // The supervisor is busy with one that cannot come about, and the next two wait.
+    let impatient = Duration::from_millis(100);
+    for _ in 0..3 {
+        tokio::time::timeout(impatient, world.supervisor.upgrade()).await.unwrap_err();
+    }
+    signal(first.pid(), "-CONT");
+    eventually(|| async {
+        let pid = world.handle().await.pid();
+        if pid == first.pid() { Err("the first upgrade".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let second = world.handle().await.pid();
+    assert_eq!(world.supervisor.upgrade().await.unwrap().before, second);
     world.end().await;
 }
 

@@ -95,7 +95,7 @@ fn json(answer: &Answer) -> serde_json::Value {
 
 /// A Staithe with a PostgreSQL and a Redis, both called `main`.
 fn with_services() -> Staithe {
-    let staithe = Staithe::start();
+    let staithe = Staithe::start_with_services(&["postgres", "redis"]);
     for kind in ["postgres", "redis"] {
         staithe.cli(&[&format!("{kind}:create"), "main"]).succeeds();
     }

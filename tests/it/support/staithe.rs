@@ -1,5 +1,6 @@
 //! A whole Staithe of its own: daemon, proxy, network, data. Taken down when dropped.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +22,8 @@ const STOP: Duration = Duration::from_secs(60);
 pub(crate) struct Staithe {
     pub(crate) directory: tempfile::TempDir,
     settings: Vec<String>,
+    /// Whether the directory stays when the test fails.
+    keep_on_failure: bool,
     daemon: Mutex<Option<Child>>,
     /// Names, addresses and ports, which nobody else on the machine has. Given back last.
     number: Number,
@@ -37,19 +40,31 @@ impl Staithe {
         Self::start_with(true, &[])
     }
 
+    /// A running Staithe with the default stack and the images of these types of services.
+    pub(crate) fn start_with_services(types: &[&str]) -> Self {
+        Self::start_from(Some(service_template(types)), &[])
+    }
+
     pub(crate) fn start_with(stack: bool, settings: &[&str]) -> Self {
+        Self::start_from(stack.then(template), settings)
+    }
+
+    /// A running Staithe whose data is a copy of `template`, if there is one.
+    fn start_from(template: Option<&Path>, settings: &[&str]) -> Self {
+        let stack = template.is_some();
         let number = Number::take();
         let directory =
             tempfile::Builder::new().prefix("staithe-it-").tempdir_in(scratch()).unwrap();
         // The owner of the repositories passes through on its way to the hook.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), mode).unwrap();
-        if stack {
-            copy_template(&directory.path().join("data"));
+        if let Some(template) = template {
+            copy_template(template, &directory.path().join("data"));
         }
         let staithe = Self {
             directory,
             settings: settings.iter().map(ToString::to_string).collect(),
+            keep_on_failure: false,
             daemon: Mutex::new(None),
             number,
         };
@@ -60,6 +75,11 @@ impl Staithe {
             staithe.cli_with_input(&["ssh-keys:add", "alice"], &key).succeeds();
         }
         staithe
+    }
+
+    /// Keeps the directory if the test fails: for failures that are hard to bring about again.
+    pub(crate) fn keep_on_failure(&mut self) {
+        self.keep_on_failure = true;
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -279,6 +299,10 @@ impl Drop for Staithe {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("---- log of the daemon ----\n{}", tail(&self.log(), 200));
+            if self.keep_on_failure {
+                self.directory.disable_cleanup(true);
+                eprintln!("kept: {}", self.directory.path().display());
+            }
             if self.daemon.lock().is_ok_and(|daemon| daemon.is_none()) {
                 self.launch();
             }
@@ -416,8 +440,7 @@ fn scratch() -> PathBuf {
 
 /// The data directory of a Staithe that has made the default stack, once per recipe: making it takes
 /// a minute or two. Layers never change, so copies share them by hard links.
-fn copy_template(data: &Path) {
-    let template = template();
+fn copy_template(template: &Path, data: &Path) {
     let mut command = Command::new("cp");
     command.arg("-al").arg(template).arg(data);
     Finished::of(command, "").succeeds();
@@ -438,23 +461,70 @@ pub(crate) fn template() -> &'static Path {
 }
 
 fn make_template() -> PathBuf {
-    let recipe = include_bytes!("../../../buildpacks/stacks/debian-13.toml");
-    let key = recipe.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let key = hash(RECIPE);
     let template = scratch().join(format!("template-{key:016x}"));
     if template.join("complete").exists() {
         return template;
     }
     let staithe = Staithe::start_bare();
     staithe.cli(&["stack:build", "debian-13"]).succeeds();
+    keep_as_template(&staithe, &template);
+    template
+}
+
+/// What all images are made by.
+const RECIPE: &[u8] = include_bytes!("../../../buildpacks/stacks/debian-13.toml");
+
+/// FNV-1a: the same in every run.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A template that also has the images of these types of services, made once as well: each takes a
+/// minute.
+fn service_template(types: &[&str]) -> &'static Path {
+    /// By the types' names. Held while one is made: no two tests make the same.
+    static TEMPLATES: Mutex<BTreeMap<String, &'static Path>> = Mutex::new(BTreeMap::new());
+    let name = types.join("-");
+    let mut templates = TEMPLATES.lock().unwrap();
+    if let Some(template) = templates.get(&name) {
+        return template;
+    }
+    let made = Box::leak(make_service_template(types).into_boxed_path());
+    templates.entry(name).or_insert(made)
+}
+
+fn make_service_template(types: &[&str]) -> PathBuf {
+    let plugins = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plugins");
+    let mut text = RECIPE.to_vec();
+    for kind in types {
+        let manifest = std::fs::read_to_string(plugins.join(kind).join("plugin.toml")).unwrap();
+        let packages = manifest.lines().filter(|line| line.starts_with("packages"));
+        text.extend(packages.flat_map(str::bytes));
+    }
+    let template = scratch().join(format!("services-{}-{:016x}", types.join("-"), hash(&text)));
+    if template.join("complete").exists() {
+        return template;
+    }
+    let staithe = Staithe::start();
+    for kind in types {
+        staithe.cli(&[&format!("{kind}:install")]).succeeds();
+    }
+    staithe.cli(&["ssh-keys:remove", "alice"]).succeeds();
+    keep_as_template(&staithe, &template);
+    template
+}
+
+/// The data of a Staithe, which is stopped, becomes a template.
+fn keep_as_template(staithe: &Staithe, template: &Path) {
     staithe.stop();
-    let _ = std::fs::remove_dir_all(&template);
+    let _ = std::fs::remove_dir_all(template);
     let data = staithe.data_dir();
-    for name in ["keys", "logs", "bin", "proxy", "repos"] {
+    for name in ["keys", "logs", "bin", "plugins", "proxy", "repos"] {
         let _ = std::fs::remove_dir_all(data.join(name));
     }
-    std::fs::rename(&data, &template).unwrap();
+    std::fs::rename(&data, template).unwrap();
     std::fs::File::create(template.join("complete")).unwrap();
-    template
 }

@@ -1,0 +1,5 @@
+//! Databases: made, linked, cut off, killed, copied.
+
+mod apps;
+mod life;
+mod links;
