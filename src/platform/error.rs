@@ -156,7 +156,7 @@ impl From<crate::archive::Error> for Error {
         use crate::archive::Error as Archive;
         let kind = match &error {
             Archive::Settings(_) => Kind::Invalid,
-            Archive::Missing { .. } => Kind::NotFound,
+            Archive::Missing { code: None, .. } => Kind::NotFound,
             Archive::Unreachable { .. } => Kind::Unavailable,
             _ => Kind::Failed,
         };
