@@ -120,7 +120,8 @@ impl Platform {
         // First, since a volume that is gone must leave nothing of the container behind.
         let mut volumes = Vec::new();
         for wanted in release.mounts.of_type(&process_type) {
-            let mount = self.app_mount(wanted).await;
+            // Boxed: it is rare, and every deploy would carry its room.
+            let mount = Box::pin(self.app_mount(wanted)).await;
             volumes.push(mount.inspect_err(|_| self.network.release(addresses))?);
         }
         let frame = Frame {
