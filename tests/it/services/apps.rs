@@ -43,8 +43,10 @@ impl<'a> Shop<'a> {
     /// Stores a row; the answer is its number.
     #[track_caller]
     fn add(&self, text: &str) -> u64 {
-        let answer = self.ask("POST", "/rows", text).is(201, text);
-        json(&answer)["id"].as_u64().unwrap()
+        let answer = self.ask("POST", "/rows", text).is(201, "");
+        let row = json(&answer);
+        assert_eq!(row["text"], text);
+        row["id"].as_u64().unwrap()
     }
 
     #[track_caller]
@@ -178,13 +180,14 @@ fn a_destroyed_database_comes_back_from_its_backup_with_equal_contents() {
     }
     let before = node.rows();
     for kind in ["postgres", "redis"] {
-        let backup = staithe.cli(&[&format!("{kind}:backup"), "main"]).succeeds();
-        backup.says("verified");
+        staithe.cli(&[&format!("{kind}:backup"), "main"]).succeeds();
+        let backups = staithe.json(&[&format!("{kind}:backup-list"), "main"]);
+        assert_eq!(backups[0]["state"], "verified", "{backups}");
         // Written after the backup, and so not in it.
         node.add("later");
         flask.hit();
         let destroy = [&format!("{kind}:destroy"), "main", "--force"];
-        staithe.cli(&destroy).fails_with(1).says("linked");
+        staithe.cli(&destroy).fails_with(4).says("is linked to app");
         for app in ["node", "flask"] {
             staithe.cli(&[&format!("{kind}:unlink"), "main", app]).succeeds();
         }
