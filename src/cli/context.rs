@@ -41,6 +41,21 @@ impl Context {
         Ok(Self { client, out: Out::new(global.quiet), settings, force: global.force })
     }
 
+    /// Options that stand behind a command which only the server knows.
+    ///
+    /// # Errors
+    /// For the server's directory: it has been asked by now.
+    pub(super) fn adopt(&mut self, global: &Global) -> Result<(), Failure> {
+        if global.run_dir.is_some() {
+            return Err(Failure::usage("--run-dir must stand before this command"));
+        }
+        self.force |= global.force;
+        if global.quiet {
+            self.out = Out::new(true);
+        }
+        Ok(())
+    }
+
     /// An operation, whose lines are printed as they come.
     pub(super) async fn operation<B: Serialize, T: DeserializeOwned>(
         &mut self,

@@ -12,6 +12,7 @@
 
 mod apps;
 mod argv;
+mod backups;
 mod builds;
 mod certs;
 mod checks;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 
+use super::backups;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Format, FormatArg, Report, bytes, time};
@@ -71,6 +72,8 @@ pub(super) enum Verb {
     Import(Service),
     /// Sets memory, cpu, size or one of the type's settings; no value goes back to the default
     Set(Set),
+    #[command(flatten)]
+    Backups(backups::Verb),
 }
 
 /// The service that a command is about.
@@ -271,6 +274,7 @@ impl Verb {
                 let change = SetService { key: args.key, value: args.value };
                 context.client.send(Method::PATCH, &path, &change).await
             }
+            Self::Backups(verb) => verb.run(context, kind).await,
         }
     }
 }
@@ -477,6 +481,8 @@ async fn import(
 #[derive(Debug, clap::Parser)]
 #[command(name = "staithe", disable_help_subcommand = true, color = clap::ColorChoice::Never)]
 struct OtherType {
+    #[command(flatten)]
+    global: super::command::Global,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -505,7 +511,10 @@ pub(super) async fn run_other(
     let words = ["staithe".to_owned(), verb].into_iter().chain(args);
     let parsed = tree.try_get_matches_from(words);
     match parsed.and_then(|matches| OtherType::from_arg_matches(&matches)) {
-        Ok(other) => other.verb.run(context, kind).await,
+        Ok(other) => {
+            context.adopt(&other.global)?;
+            other.verb.run(context, kind).await
+        }
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             context.out.text(&error.render().to_string())
         }

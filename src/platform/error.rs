@@ -97,6 +97,7 @@ impl From<crate::plugin::Error> for Error {
                 Self::new(Kind::Invalid, error.to_string())
                     .hint("docs/PLUGINS.md says what a plugin must be like")
             }
+            Plugin::Data { .. } => Self::new(Kind::Failed, error.to_string()),
             error => Self::internal("a plugin's files cannot be used", error),
         }
     }
@@ -155,7 +156,7 @@ impl From<crate::archive::Error> for Error {
         use crate::archive::Error as Archive;
         let kind = match &error {
             Archive::Settings(_) => Kind::Invalid,
-            Archive::Missing { .. } => Kind::NotFound,
+            Archive::Missing { code: None, .. } => Kind::NotFound,
             Archive::Unreachable { .. } => Kind::Unavailable,
             _ => Kind::Failed,
         };

@@ -493,7 +493,7 @@ impl Target {
         Arc::new(Self {
             app: "shop".parse().unwrap(),
             process_type: ProcessType::web(),
-            version: 1,
+            serial: 1,
             bindings: Box::default(),
             counters: Arc::new(Counters::new(2)),
             log: "shop".into(),

@@ -8,12 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::support::bucket::Moto;
+use super::support::staithe::plugin_fixture;
 use super::support::{Staithe, eventually};
 
 /// A Staithe with a diary called `d1`.
 fn with_diary() -> Staithe {
-    let staithe = Staithe::start();
-    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/plugins/diary");
+    let staithe = Staithe::start_with_services(&["diary"]);
+    let plugin = plugin_fixture("diary");
     staithe.cli(&["plugin:install", plugin.to_str().unwrap()]).succeeds();
     staithe.cli(&["diary:create", "d1"]).succeeds();
     staithe
@@ -76,13 +77,13 @@ fn a_backup_outlives_its_service_and_brings_it_back() {
     let safety = list[0]["id"].as_str().unwrap();
     staithe.cli(&["diary:restore", "d1", safety, "--to", "d2"]).succeeds();
     assert!(contents(&staithe, "d2").contains("tuesday"));
-    staithe.cli(&["diary:restore", "d1", "--to", "d2"]).fails_with(1).says("exists already");
+    staithe.cli(&["diary:restore", "d1", "--to", "d2"]).fails_with(4).says("exists already");
 
     staithe.cli(&["diary:destroy", "d1", "--force"]).succeeds();
     assert_eq!(states(&staithe, "d1").len(), 2, "backups outlive their service");
     staithe.cli(&["diary:restore", "d1"]).succeeds();
     assert_eq!(contents(&staithe, "d1"), before);
-    staithe.cli(&["diary:backup-list", "nobody"]).fails_with(3).says("does not exist");
+    staithe.cli(&["diary:backup-list", "nobody"]).fails_with(20).says("does not exist");
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn damage_is_found_and_never_restored() {
     let found = staithe.cli(&["diary:backup-verify", "d1"]).fails_with(1);
     found.says("its contents have changed (SHA-256 differs)").says("do not rely on it");
     assert_eq!(states(&staithe, "d1"), ["bad"]);
-    staithe.cli(&["diary:restore", "d1"]).fails_with(3).says("has no verified backup");
+    staithe.cli(&["diary:restore", "d1"]).fails_with(20).says("has no verified backup");
     let before = contents(&staithe, "d1");
     staithe.cli(&["diary:restore", "d1", &id]).fails_with(1).says("is damaged");
     assert_eq!(contents(&staithe, "d1"), before);
@@ -121,7 +122,7 @@ fn retention_keeps_the_newest_and_the_last_verified_one() {
     let staithe = with_diary();
     staithe.cli(&["diary:backup-set", "--global", "keep", "3"]).succeeds();
     staithe.cli(&["diary:backup-set", "d1", "keep", "2"]).succeeds();
-    staithe.cli(&["diary:backup-set", "d1", "keep", "none"]).fails_with(2);
+    staithe.cli(&["diary:backup-set", "d1", "keep", "none"]).fails_with(4);
     let first = backup(&staithe, "d1");
     let made: Vec<_> = (0..3).map(|_| backup(&staithe, "d1")).collect();
     assert_eq!(states(&staithe, "d1"), ["verified", "verified"]);
@@ -134,7 +135,7 @@ fn retention_keeps_the_newest_and_the_last_verified_one() {
     }
     assert_eq!(states(&staithe, "d1"), ["bad", "bad", "verified"]);
     let last = &made[2];
-    staithe.cli(&["diary:backup-remove", "d1", last]).fails_with(1).says("the last verified one");
+    staithe.cli(&["diary:backup-remove", "d1", last]).fails_with(4).says("the last verified one");
     staithe.cli(&["diary:backup-remove", "d1", last, "--force"]).succeeds();
     assert_eq!(states(&staithe, "d1"), ["bad", "bad"]);
 }
@@ -142,7 +143,7 @@ fn retention_keeps_the_newest_and_the_last_verified_one() {
 #[test]
 fn a_backup_is_made_when_its_time_has_come() {
     let staithe = with_diary();
-    staithe.cli(&["diary:backup-schedule", "d1", "every day"]).fails_with(2).says("schedule");
+    staithe.cli(&["diary:backup-schedule", "d1", "every day"]).fails_with(4).says("schedule");
     staithe.cli(&["diary:backup-schedule", "d1", "* * * * *"]).succeeds();
     let schedule = staithe.cli(&["diary:backup-schedule-cat", "d1"]).succeeds();
     assert_eq!(schedule.stdout, "* * * * *\n");
@@ -169,7 +170,7 @@ fn a_control_plane_that_is_killed_during_a_backup_loses_nothing_and_says_so() {
         let held = staithe.cli(&["diary:enter", "d1", "test", "-e", "/data/held"]);
         (held.code == Some(0)).then_some(()).ok_or(held.stderr)
     });
-    staithe.cli(&["diary:backup", "d1"]).fails_with(1).says("is being backed up already");
+    staithe.cli(&["diary:backup", "d1"]).fails_with(4).says("is being backed up already");
     assert_eq!(states(&staithe, "d1"), ["running", "verified"]);
     staithe.kill_daemon();
     running.wait().unwrap();
@@ -240,7 +241,7 @@ fn a_bucket_keeps_backups_and_says_what_is_wrong_with_it() {
     let set = |key: &str, value: &str| {
         staithe.cli(&["diary:backup-set", "--global", key, value]).succeeds();
     };
-    let missing = staithe.cli(&["diary:backup", "d1", "kept"]).fails_with(2);
+    let missing = staithe.cli(&["diary:backup", "d1", "kept"]).fails_with(4);
     missing.says("needs s3-access-key-id");
     set("s3-endpoint", &moto.endpoint());
     set("s3-access-key-id", "AKIAEXAMPLE");
@@ -252,7 +253,7 @@ fn a_bucket_keeps_backups_and_says_what_is_wrong_with_it() {
     let info = staithe.json(&["diary:backup-info", "d1", &id]);
     assert_eq!(info["place"], "s3://kept/of-ours", "{info}");
     assert!(!staithe.data_dir().join("backups").exists(), "it is not on this machine");
-    let absent = staithe.cli(&["diary:backup", "d1", "s3://absent"]).fails_with(3);
+    let absent = staithe.cli(&["diary:backup", "d1", "s3://absent"]).fails_with(1);
     absent.says("NoSuchBucket").says("make the bucket");
 
     // A machine that knows nothing of its backups finds one by its name.

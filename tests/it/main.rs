@@ -5,6 +5,7 @@
 
 mod architecture;
 mod archive;
+mod backups;
 mod build;
 mod certificates;
 mod cli;

@@ -497,10 +497,11 @@ fn service_template(types: &[&str]) -> &'static Path {
 }
 
 fn make_service_template(types: &[&str]) -> PathBuf {
-    let plugins = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plugins");
     let mut text = RECIPE.to_vec();
     for kind in types {
-        let manifest = std::fs::read_to_string(plugins.join(kind).join("plugin.toml")).unwrap();
+        let bundled = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plugins").join(kind);
+        let folder = if bundled.exists() { bundled } else { plugin_fixture(kind) };
+        let manifest = std::fs::read_to_string(folder.join("plugin.toml")).unwrap();
         let packages = manifest.lines().filter(|line| line.starts_with("packages"));
         text.extend(packages.flat_map(str::bytes));
     }
@@ -510,11 +511,24 @@ fn make_service_template(types: &[&str]) -> PathBuf {
     }
     let staithe = Staithe::start();
     for kind in types {
+        let foreign = plugin_fixture(kind);
+        if foreign.exists() {
+            staithe.cli(&["plugin:install", foreign.to_str().unwrap()]).succeeds();
+        }
         staithe.cli(&[&format!("{kind}:install")]).succeeds();
+        // Its image stays; each test installs what it needs.
+        if foreign.exists() {
+            staithe.cli(&["plugin:uninstall", kind, "--force"]).succeeds();
+        }
     }
     staithe.cli(&["ssh-keys:remove", "alice"]).succeeds();
     keep_as_template(&staithe, &template);
     template
+}
+
+/// A plugin that is a test's own.
+pub(crate) fn plugin_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/plugins").join(name)
 }
 
 /// The data of a Staithe, which is stopped, becomes a template.
