@@ -97,6 +97,7 @@ impl From<crate::plugin::Error> for Error {
                 Self::new(Kind::Invalid, error.to_string())
                     .hint("docs/PLUGINS.md says what a plugin must be like")
             }
+            Plugin::Data { .. } => Self::new(Kind::Failed, error.to_string()),
             error => Self::internal("a plugin's files cannot be used", error),
         }
     }

@@ -48,6 +48,7 @@ impl Platform {
         let mut recovery = Recovery::default();
         // First: services are known by their plugins.
         self.load_plugins()?;
+        self.sweep_plugins()?;
         self.fail_interrupted(&mut recovery)?;
         recovery.interrupted_backups = self.recover_backups()?;
         self.recover_services().await?;

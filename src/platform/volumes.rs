@@ -269,16 +269,12 @@ impl Platform {
     async fn grow_unused(&self, volume: &Volume, image: &Path, why: Error) -> Result<()> {
         let _guard = self.0.volumes.lock().await;
         self.unmount_locked(volume).await?;
-        let failed = |source| Error::internal("cannot look at loop devices", source);
-        let deadline = tokio::time::Instant::now() + DETACH;
-        while attached(image).map_err(failed)?.is_some() {
-            if tokio::time::Instant::now() > deadline {
-                let message = format!("volume `{}` is in use and cannot be grown now", volume.name);
-                return Err(Error::new(Kind::Conflict, message)
-                    .hint("stop what uses it (`staithe ps:stop`), then try again")
-                    .because(why));
-            }
-            tokio::time::sleep(DETACH_POLL).await;
+        let free = is_free_soon(image).await;
+        if !free.map_err(|error| Error::internal("cannot look at loop devices", error))? {
+            let message = format!("volume `{}` is in use and cannot be grown now", volume.name);
+            return Err(Error::new(Kind::Conflict, message)
+                .hint("stop what uses it (`staithe ps:stop`), then try again")
+                .because(why));
         }
         run_tool("e2fsck", &["-fp".as_ref(), image.as_os_str()]).await?;
         run_tool("resize2fs", &[image.as_os_str()]).await
@@ -509,6 +505,18 @@ fn attached(image: &Path) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// Whether no loop device shows `image`, now or in a moment.
+async fn is_free_soon(image: &Path) -> io::Result<bool> {
+    let deadline = tokio::time::Instant::now() + DETACH;
+    while attached(image)?.is_some() {
+        if tokio::time::Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(DETACH_POLL).await;
+    }
+    Ok(true)
 }
 
 /// Attaches `image` to a free loop device, which stays only as long as it is open or mounted.

@@ -21,14 +21,14 @@ type Folder = (&'static str, &'static [(&'static str, &'static [u8])]);
 /// The bundle, by name. What is below a plugin's `bin/` is executable.
 const PLUGINS: &[Folder] = &[
     plugin!("cron-report": "plugin.toml", "bin/command", "bin/note"),
+    plugin!("http-auth": "plugin.toml", "bin/apps", "bin/command", "bin/routes"),
+    plugin!("slack-webhook": "plugin.toml", "bin/notify"),
     plugin!("postgres":
         "plugin.toml", "bin/check", "bin/common", "bin/connect", "bin/export", "bin/facts.sql",
         "bin/import", "bin/ready", "bin/start"),
     plugin!("redis":
         "plugin.toml", "bin/check", "bin/common", "bin/connect", "bin/export", "bin/facts.lua",
         "bin/import", "bin/ready", "bin/start"),
-    plugin!("http-auth": "plugin.toml", "bin/apps", "bin/command", "bin/routes"),
-    plugin!("slack-webhook": "plugin.toml", "bin/notify"),
     plugin!("memcached": "plugin.toml", "bin/connect", "bin/ready", "bin/start"),
     plugin!(
         "mysql": "plugin.toml", "bin/check", "bin/connect", "bin/export", "bin/import", "bin/ready",

@@ -17,6 +17,14 @@ pub enum Error {
         /// The rule, with what broke it.
         why: String,
     },
+    /// What it keeps is too much.
+    #[error("it keeps more than {what} in `{path}`; remove some of it, as root")]
+    Data {
+        /// Where.
+        path: PathBuf,
+        /// The limit.
+        what: String,
+    },
     /// The kernel gives no random numbers.
     #[error("no random numbers: {why}")]
     Random {

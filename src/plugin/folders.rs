@@ -21,6 +21,11 @@ use crate::domain::PluginName;
 /// The user that plugins run as, inside.
 const PLUGIN_USER: u32 = 1000;
 
+/// Bytes that a plugin may keep.
+const MAX_DATA: u64 = 256 << 20;
+/// Files and directories that a plugin may keep.
+const MAX_DATA_ENTRIES: usize = 10_000;
+
 /// All places of plugins.
 #[derive(Debug)]
 pub struct Folders {
@@ -177,6 +182,36 @@ impl Folders {
     }
 }
 
+/// Whether what a plugin keeps is within its bounds; links in it are not followed. Blocking.
+///
+/// # Errors
+/// [`Error::Data`] if it is too much, [`Error::File`] if it cannot be looked through.
+pub fn check_data(data: &Path) -> Result<()> {
+    let too_much = |what: String| Err(Error::Data { path: data.to_owned(), what });
+    let (mut bytes, mut entries, mut waiting) = (0, 0, vec![data.to_owned()]);
+    while let Some(directory) = waiting.pop() {
+        let list = std::fs::read_dir(&directory).map_err(Error::file("list", &directory))?;
+        for entry in list {
+            let entry = entry.map_err(Error::file("list", &directory))?;
+            // Gone already, by a call that goes on.
+            let Ok(metadata) = entry.metadata() else { continue };
+            entries += 1;
+            // What is on disk: a file with holes takes less than it says.
+            bytes += std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+            if entries > MAX_DATA_ENTRIES {
+                return too_much(format!("{MAX_DATA_ENTRIES} files"));
+            }
+            if bytes > MAX_DATA {
+                return too_much(format!("{} MiB", MAX_DATA >> 20));
+            }
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn load(root: &Path) -> Result<Folder> {
     let path = root.join(MANIFEST);
     let mut text = String::new();
@@ -268,6 +303,19 @@ mod tests {
         let other = manifest("1").replace("\"run\"", "\"walk\"");
         folders.receive(archive(&other, 0o755).as_slice()).unwrap_err();
         assert_eq!(std::fs::read_dir(root.path().join("incoming")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_plugin_keeps_is_bounded_and_its_links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/", root.path().join("everything")).unwrap();
+        std::fs::create_dir(root.path().join("deep")).unwrap();
+        check_data(root.path()).unwrap();
+        for index in 0..MAX_DATA_ENTRIES {
+            std::fs::File::create(root.path().join("deep").join(index.to_string())).unwrap();
+        }
+        let error = check_data(root.path()).unwrap_err().to_string();
+        assert!(error.contains("more than 10000 files"), "{error}");
     }
 
     #[test]

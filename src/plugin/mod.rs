@@ -24,7 +24,7 @@ mod unpack;
 pub use answer::{Answer, Change, Ended, MAX_ANSWER, MAX_ERRORS, last_line};
 pub use bundle::{bundled, install_bundle};
 pub use error::Error;
-pub use folders::{Folder, Folders, Incoming};
+pub use folders::{Folder, Folders, Incoming, check_data};
 pub use hook::Hook;
 pub use manifest::{
     Command, HookEntry, MANIFEST, Manifest, OnFailure, Permissions, PortNumber, Runtime, Scope,

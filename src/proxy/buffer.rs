@@ -62,6 +62,17 @@ impl Buffer {
         std::future::poll_fn(|cx| self.poll_fill(cx, reader)).await
     }
 
+    /// Waits for the end of the stream, which shows by reading ahead. A client that has sent a buffer
+    /// full of further requests is there; its end shows when something is written to it.
+    pub(super) async fn watch_end(&mut self, reader: &mut impl Source) {
+        while !self.is_full() {
+            if !matches!(self.fill(reader).await, Ok(length) if length > 0) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// [`Buffer::fill`] for hand-written futures.
     pub(super) fn poll_fill(
         &mut self,

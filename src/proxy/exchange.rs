@@ -1,14 +1,11 @@
 //! One request and its answer: to an instance, back, and what happens when either side fails.
 
-use std::cell::Cell;
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::Instant;
 
 use crate::domain::UpstreamProtocol;
 
@@ -22,9 +19,9 @@ use super::http::Version;
 use super::http::body::{BadBody, BodyReader, Envelope, Framing};
 use super::http::request::Request;
 use super::http::response::{self, Asked, BadResponse, Response};
-use super::http::scan::HeadScan;
 use super::page::Page;
-use super::record::{CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome};
+use super::progress::{End, Progress, ReceiveError, SendEnd, race, read_head};
+use super::record::Outcome;
 use super::router::Target;
 use super::settings::Settings;
 use super::splice::{self, Pipe};
@@ -115,65 +112,11 @@ enum Attempt {
     Stale,
 }
 
-/// How the two directions stand; written by them, read when one of them ends.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The whole request was handed to the kernel.
-    sent: Cell<bool>,
-    /// Any byte came back.
-    heard: Cell<bool>,
-    /// The client has a part of an answer.
-    answered: Cell<bool>,
-    /// The status of that answer, once it is final.
-    status: Cell<u16>,
-    /// The client takes the end of the connection for the end of the body.
-    until_close: Cell<bool>,
-    /// The request side waits for the client.
-    client_awaited: Cell<bool>,
-    /// Body to the client.
-    bytes: Cell<u64>,
-    /// Body from the client.
-    received: Cell<u64>,
-    /// When the head of the answer was there; only for the log.
-    answered_at: Cell<Option<Instant>>,
-}
-
-/// What ended an exchange.
-enum End {
-    Received(Result<Received, ReceiveError>),
-    Send(SendEnd),
-    TimedOut,
-}
-
 /// An answer that was passed on whole.
 struct Received {
     response: Response,
     /// What the instance sent beyond it.
     rest: Buffer,
-}
-
-enum ReceiveError {
-    /// The end of the connection before an answer.
-    Closed,
-    Bad(BadResponse),
-    /// The end of the connection, or nonsense, inside the body.
-    Cut(&'static str),
-    /// The client does not take the answer.
-    Client,
-}
-
-impl From<BadResponse> for ReceiveError {
-    fn from(bad: BadResponse) -> Self {
-        Self::Bad(bad)
-    }
-}
-
-enum SendEnd {
-    /// The client's connection ended.
-    ClientGone,
-    BadBody(BadBody),
-    /// The body is longer than the app's owner allows.
-    TooLarge,
 }
 
 /// Sends the request on `connected` and passes the answer on. It stays open for as long as it is for
@@ -208,22 +151,17 @@ async fn attempt(
             core,
             request,
         };
-        race(send.run(passage.head, request.framing), receive.run(), timer).await
+        // The client's end shows where its requests are read.
+        let gone = |_: &mut Context<'_>| Poll::Pending;
+        race(send.run(passage.head, request.framing), receive.run(), gone, timer).await
     };
-    match &end {
-        End::Received(Ok(_)) => upstream.health.succeeded(),
-        // The end of a connection that was idle is no failure.
-        End::Received(Err(ReceiveError::Closed)) if !connected.reused => {
-            connection.core.note_failure(upstream);
-        }
-        _ => {}
-    }
+    end.note(connected.reused, upstream, connection.core);
     let ended = Ended { passage, target, upstream: upstream.address, progress: &progress };
     match end {
-        End::Received(Err(ReceiveError::Closed)) if ended.may_retry(connected.reused) => {
+        end if progress.may_retry(&end, connected.reused, passage.request.replayable()) => {
             Attempt::Stale
         }
-        End::Received(Ok(received)) if received.response.status == 101 => {
+        End::Received(received) if received.response.status == 101 => {
             let sides =
                 tunnel::Upstream { reader: up_reader, writer: up_writer, rest: received.rest };
             let bytes = tunnel::run(connection, sides, target.settings.tunnel_idle_timeout).await;
@@ -232,91 +170,44 @@ async fn attempt(
             connection.record(passage, Some(target), &outcome);
             Attempt::Ended(Next::Close)
         }
-        End::Received(Ok(received)) => {
+        End::Received(received) => {
             let Received { response, rest } = received;
             let now = connection.record(passage, Some(target), &ended.outcome());
             if response.reusable && progress.sent.get() && rest.is_empty() {
                 connection.core.pool.keep(upstream, connected.stream, now);
             }
-            Attempt::Ended(match (response.keep_alive, progress.sent.get()) {
-                (true, true) => Next::Request,
-                (false, true) => Next::Close,
-                (_, false) => Next::Linger,
-            })
+            Attempt::Ended(progress.next(&response))
         }
         end => {
             // Closes the connection to the instance, which so learns at once.
             drop(connected);
-            Attempt::Ended(ended.fail(connection, end).await)
+            Attempt::Ended(ended.fail(connection, &end).await)
         }
     }
 }
 
-/// Runs both directions in one task. The answer ends the exchange; the request side only by failing.
-async fn race(
-    send: impl Future<Output = SendEnd>,
-    receive: impl Future<Output = Result<Received, ReceiveError>>,
-    timer: &Timer,
-) -> End {
-    let (mut send, mut receive) = (pin!(send), pin!(receive));
-    std::future::poll_fn(|cx| {
-        // The request first: the answer's head says whether the request was whole.
-        if let Poll::Ready(end) = send.as_mut().poll(cx) {
-            return Poll::Ready(End::Send(end));
-        }
-        if let Poll::Ready(result) = receive.as_mut().poll(cx) {
-            return Poll::Ready(End::Received(result));
-        }
-        timer.poll_expired(cx).map(|()| End::TimedOut)
-    })
-    .await
-}
-
-/// An exchange after its end.
-struct Ended<'a> {
-    passage: &'a Passage<'a>,
-    target: &'a Target,
-    upstream: SocketAddr,
-    progress: &'a Progress,
+/// An exchange with a client on HTTP/1 after its end.
+pub(super) struct Ended<'a> {
+    pub(super) passage: &'a Passage<'a>,
+    pub(super) target: &'a Target,
+    pub(super) upstream: SocketAddr,
+    pub(super) progress: &'a Progress,
 }
 
 impl Ended<'_> {
-    fn outcome(&self) -> Outcome {
-        Outcome {
-            status: self.progress.status.get(),
-            bytes: self.progress.bytes.get(),
-            received: self.progress.received.get(),
-            upstream: Some(self.upstream),
-            upstream_ms: self.progress.answered_at.get().map(|at| {
-                let waited = at.saturating_duration_since(self.passage.started);
-                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
-            }),
-            ..Outcome::default()
-        }
-    }
-
-    /// RFC 9110 §9.2.2: only what is idempotent, and only when the connection was one that the
-    /// instance may have closed while it was idle.
-    fn may_retry(&self, reused: bool) -> bool {
-        reused && !self.progress.heard.get() && self.passage.request.replayable()
+    pub(super) fn outcome(&self) -> Outcome {
+        self.progress.outcome(self.upstream, self.passage.started)
     }
 
     /// Tells the client what can still be told.
-    async fn fail(&self, connection: &mut Connection<'_>, end: End) -> Next {
-        let (page, detail) = match end {
-            End::Received(Err(ReceiveError::Closed)) => (Page::Closed, None),
-            End::Received(Err(ReceiveError::Bad(bad))) => (Page::BadResponse, Some(bad.0)),
-            End::Received(Err(ReceiveError::Cut(why))) => (Page::Closed, Some(why)),
-            End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
-            End::Send(SendEnd::TooLarge) => (Page::BodyTooLarge, None),
-            End::TimedOut if self.progress.client_awaited.get() => (Page::RequestTimeout, None),
-            End::TimedOut => (Page::Timeout, None),
-            End::Send(SendEnd::ClientGone) | End::Received(_) => return self.leave(connection),
+    pub(super) async fn fail<T>(&self, connection: &mut Connection<'_>, end: &End<T>) -> Next {
+        let Some((page, detail)) = self.progress.page(end) else {
+            connection.record(self.passage, Some(self.target), &self.outcome().left());
+            return Next::Close;
         };
         if self.progress.answered.get() {
-            let outcome =
-                Outcome { aborted: true, error: Some(page.code()), detail, ..self.outcome() };
-            connection.record(self.passage, Some(self.target), &outcome);
+            let cut = self.outcome().cut(page, detail);
+            connection.record(self.passage, Some(self.target), &cut);
             return if self.progress.until_close.get() { Next::Reset } else { Next::Close };
         }
         let sent = self.progress.sent.get();
@@ -329,15 +220,6 @@ impl Ended<'_> {
         let outcome = Outcome { upstream: Some(self.upstream), detail, received, ..outcome };
         connection.record(self.passage, Some(self.target), &outcome);
         next
-    }
-
-    /// The client has left.
-    fn leave(&self, connection: &Connection<'_>) -> Next {
-        let outcome = self.outcome();
-        let status = if outcome.status == 0 { CLIENT_LEFT } else { outcome.status };
-        let outcome = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..outcome };
-        connection.record(self.passage, Some(self.target), &outcome);
-        Next::Close
     }
 }
 
@@ -358,7 +240,8 @@ impl SendSide<'_, '_, '_> {
             Ok(Sent::Whole) => {
                 self.progress.sent.set(true);
                 self.timer.set(self.settings.response_head_timeout);
-                self.watch().await
+                self.buffer.watch_end(self.reader).await;
+                SendEnd::ClientGone
             }
             Ok(Sent::Refused) => {
                 // The instance takes no more, and may have said why: the answer decides.
@@ -378,7 +261,7 @@ impl SendSide<'_, '_, '_> {
             let payload = &self.buffer.data()[taken.payload];
             let received = self.progress.received.get() + payload.len() as u64;
             if received > limit {
-                return Err(SendEnd::TooLarge);
+                return Err(SendEnd::TooLong);
             }
             self.progress.received.set(received);
             let envelope = Envelope::new(framing, payload.len(), taken.done);
@@ -398,20 +281,6 @@ impl SendSide<'_, '_, '_> {
             self.progress.client_awaited.set(false);
             if !matches!(read, Ok(length) if length > 0) {
                 return Err(SendEnd::ClientGone);
-            }
-        }
-    }
-
-    /// Reads ahead, which is how the end of the connection shows.
-    async fn watch(&mut self) -> SendEnd {
-        loop {
-            if self.buffer.is_full() {
-                // A client that has sent 32 KiB of further requests is there; it shows when the
-                // answer is written.
-                std::future::pending::<()>().await;
-            }
-            if !matches!(self.buffer.fill(self.reader).await, Ok(length) if length > 0) {
-                return SendEnd::ClientGone;
             }
         }
     }
@@ -451,7 +320,8 @@ impl ReceiveSide<'_, '_, '_> {
         head: &mut Vec<u8>,
     ) -> Result<Response, ReceiveError> {
         for _ in 0..MAX_INTERIM {
-            let head_length = self.read_head(buffer).await?;
+            let head_length = read_head(buffer, self.reader).await?;
+            self.progress.heard.set(true);
             head.clear();
             let response = self.rewrite(&buffer.data()[..head_length], head)?;
             buffer.consume(head_length);
@@ -460,7 +330,7 @@ impl ReceiveSide<'_, '_, '_> {
                 continue;
             }
             if response.status == 101 {
-                self.begin_answer(&response);
+                self.progress.begin(&response, self.core);
                 self.write(&mut [IoSlice::new(head)]).await?;
             } else {
                 self.pass_body(&response, buffer, head).await?;
@@ -468,25 +338,6 @@ impl ReceiveSide<'_, '_, '_> {
             return Ok(response);
         }
         Err(BadResponse("it has too many interim responses").into())
-    }
-
-    async fn read_head(&mut self, buffer: &mut Buffer) -> Result<usize, ReceiveError> {
-        let mut scan = HeadScan::default();
-        loop {
-            let end = scan.end(buffer.data());
-            let end = end.map_err(|_| BadResponse("a line ends without a carriage return"))?;
-            match end {
-                Some(end) => return Ok(end),
-                None if buffer.is_full() => return Err(BadResponse("its head is too long").into()),
-                None => {}
-            }
-            match buffer.fill(self.reader).await {
-                Ok(length) if length > 0 => self.progress.heard.set(true),
-                // A reset while part of a head is there, or the plain end of the connection.
-                _ if buffer.is_empty() => return Err(ReceiveError::Closed),
-                _ => return Err(BadResponse("its head is cut off").into()),
-            }
-        }
     }
 
     fn rewrite(&self, read: &[u8], head: &mut Vec<u8>) -> Result<Response, BadResponse> {
@@ -524,7 +375,7 @@ impl ReceiveSide<'_, '_, '_> {
         loop {
             let taken = body.take(buffer.data_mut()).map_err(|bad| self.broken(bad))?;
             if !head.is_empty() {
-                self.begin_answer(response);
+                self.progress.begin(response, self.core);
             }
             let done = taken.done || at_end;
             let payload = &buffer.data()[taken.payload];
@@ -583,16 +434,6 @@ impl ReceiveSide<'_, '_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// From here on the client has a part of the answer, and a page of ours comes too late.
-    fn begin_answer(&self, response: &Response) {
-        self.progress.status.set(response.status);
-        self.progress.until_close.set(response.sent_framing == Framing::UntilClose);
-        self.progress.answered.set(true);
-        if self.core.log.is_on() {
-            self.progress.answered_at.set(Some(Instant::now()));
-        }
     }
 
     fn broken(&self, bad: BadBody) -> ReceiveError {

@@ -40,6 +40,7 @@ pub mod openmetrics;
 mod page;
 mod page_files;
 mod path;
+mod progress;
 mod record;
 mod router;
 mod settings;

@@ -10,11 +10,11 @@ use super::AccessLogFormat;
 use super::access_log::{Entry, Text};
 use super::core::Core;
 use super::metrics::Counted;
-use super::page::{self, Rendered};
+use super::page::{self, Page, Rendered};
 use super::router::{Target, TargetState};
 
 /// The status logged for a client that left before its answer, as nginx does.
-pub(super) const CLIENT_LEFT: u16 = 499;
+const CLIENT_LEFT: u16 = 499;
 
 /// Its code.
 pub(super) const CLIENT_LEFT_CODE: &str = "client-left";
@@ -85,6 +85,17 @@ impl Outcome {
             error: page.code,
             ..Self::default()
         }
+    }
+
+    /// The same where the client has left.
+    pub(super) fn left(self) -> Self {
+        let status = if self.status == 0 { CLIENT_LEFT } else { self.status };
+        Self { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..self }
+    }
+
+    /// The same where the answer was cut short, for which `page` comes too late.
+    pub(super) fn cut(self, page: Page, detail: Option<&'static str>) -> Self {
+        Self { aborted: true, error: Some(page.code()), detail, ..self }
     }
 }
 

@@ -27,8 +27,11 @@ use super::routes_file::RoutesFile;
 use super::upstream::Upstream;
 use super::{Error, RouteTable};
 
-/// Requests of one connection that may wait for their answers, drains mostly.
-const MAX_PENDING: usize = 256;
+/// Requests of one connection that may wait for their answers.
+const MAX_PENDING: usize = 320;
+
+/// Drains among them. They may wait for an hour, and must not keep a table from being read.
+const MAX_DRAINS: usize = 256;
 
 /// How long a core may take to notice a switch. It does so within one turn of its loop; a core that
 /// does not is stuck, and the switch is in force all the same.
@@ -109,7 +112,10 @@ impl Seam {
             message = loop {
                 tokio::select! {
                     line = lines.next(), if pending.len() < MAX_PENDING => match line {
-                        Some(Ok(line)) => pending.push(Arc::clone(&self).handle(line)),
+                        Some(Ok(line)) => {
+                            let room = MAX_DRAINS.saturating_sub(pending.len());
+                            pending.push(Arc::clone(&self).handle(line, room));
+                        }
                         Some(Err(_)) | None => return,
                     },
                     Some(reply) = pending.next() => break encode(&reply),
@@ -130,7 +136,8 @@ impl Seam {
         }
     }
 
-    async fn handle(self: Arc<Self>, line: String) -> Reply {
+    /// Answers a request; a drain only if there is room for one more that waits.
+    async fn handle(self: Arc<Self>, line: String, room: usize) -> Reply {
         let request: Request = match serde_json::from_str(&line) {
             Ok(request) => request,
             Err(error) => {
@@ -140,6 +147,10 @@ impl Seam {
         };
         let answer = match request.command {
             Command::Routes(table) => self.set_routes(table).await,
+            Command::Drain { .. } if room == 0 => {
+                let message = format!("{MAX_DRAINS} drains wait already; ask again later");
+                Answer::Error { message }
+            }
             Command::Drain { upstreams, deadline_ms } => self.drain(&upstreams, deadline_ms).await,
             Command::Status {} => Answer::Status(self.status().await),
             Command::Metrics {} => Answer::Metrics(self.metrics()),

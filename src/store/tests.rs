@@ -275,3 +275,75 @@ fn a_certificate_replaces_that_of_the_same_domain_and_goes_with_its_app() {
     assert_eq!(store.certificate_ids().unwrap(), []);
     assert_eq!(store.acme_progress(app.id).unwrap().len(), 0);
 }
+
+#[test]
+fn a_volumes_name_is_given_once_and_who_mounts_it_is_known() {
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let volume = |id: &str| crate::domain::Volume {
+        id: id.parse().unwrap(),
+        name: "uploads".parse().unwrap(),
+        size: Some(crate::domain::Bytes(16 << 20)),
+        mode: Default::default(),
+        host_dir: None,
+        created_at: Timestamp(1),
+    };
+    store.add_volume(&volume("0a1b2c3d4e5f")).unwrap();
+    let error = store.add_volume(&volume("ffffffffffff")).unwrap_err().to_string();
+    assert_eq!(error, "volume `uploads` exists already");
+    let mut settings = store.settings(app.id).unwrap();
+    let mount = r#"{"source": "uploads", "container_dir": "/data"}"#;
+    settings.mounts.add(serde_json::from_str(mount).unwrap()).unwrap();
+    store.set_settings(app.id, &settings).unwrap();
+    assert_eq!(store.settings(app.id).unwrap().mounts, settings.mounts);
+    let [next, current] = &store.mounts().unwrap()[..] else { panic!("not one app") };
+    assert_eq!((next.1.iter().count(), current.1.iter().count()), (1, 0));
+    // What a release has is found as well, until another serves.
+    let mut new = release(&app);
+    new.release.mounts = settings.mounts.clone();
+    let version = store.add_release(new).unwrap().version;
+    settings.mounts = Default::default();
+    store.set_current_release(&app, version, Some(&settings)).unwrap();
+    let [next, current] = &store.mounts().unwrap()[..] else { panic!("not one app") };
+    assert_eq!((next.1.iter().count(), current.1.iter().count()), (0, 1));
+    store.remove_volume(&volume("0a1b2c3d4e5f").id).unwrap();
+    assert_eq!(store.volumes().unwrap(), []);
+}
+
+#[test]
+fn runs_of_a_task_are_kept_up_to_a_number_and_found_if_they_never_ended() {
+    use crate::domain::{CronOutcome, CronRun, CronTrigger};
+    let (_directory, store) = store();
+    let app = create(&store, "shop");
+    let run = CronRun {
+        id: 0,
+        app: app.id,
+        task: "0a1b2c3d".parse().unwrap(),
+        command: "true".into(),
+        trigger: CronTrigger::Schedule,
+        release: ReleaseVersion(1),
+        due_at: Timestamp(1),
+        started_at: Timestamp(2),
+        finished_at: None,
+        outcome: CronOutcome::Running,
+        exit_code: None,
+        message: None,
+        output: Vec::new(),
+    };
+    for _ in 0..5 {
+        let begun = store.add_cron_run(&run).unwrap();
+        assert_eq!(store.unfinished_cron_runs().unwrap(), [begun.clone()]);
+        let ended = CronRun { outcome: CronOutcome::Succeeded, ..begun };
+        store.finish_cron_run(&ended, 3).unwrap();
+    }
+    assert_eq!(store.unfinished_cron_runs().unwrap(), []);
+    let kept = store.cron_runs(app.id, Some(&run.task), 10).unwrap();
+    assert_eq!(kept.iter().map(|run| run.id).collect::<Vec<_>>(), [5, 4, 3]);
+    let state = TimerState { handled_until: Timestamp(7), missed: 2 };
+    store.set_timer("cron/1/0a1b2c3d", state).unwrap();
+    assert_eq!(store.timer("cron/1/0a1b2c3d").unwrap(), Some(state));
+    store.remove_timer("cron/1/0a1b2c3d").unwrap();
+    assert_eq!(store.timers().unwrap(), []);
+    store.remove_app(app.id).unwrap();
+    assert_eq!(store.cron_runs(app.id, None, 10).unwrap(), []);
+}

@@ -281,8 +281,10 @@ fn an_update_that_fails_keeps_the_old_one() {
         command.args(arguments).current_dir(folder.0.path());
         Finished::of(command, "").succeeds();
     }
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.0.path(), mode).unwrap();
+    // Git serves what belongs to the user that it runs as.
+    let mut command = std::process::Command::new("chown");
+    command.args(["-R", "65010:65010"]).arg(folder.0.path());
+    Finished::of(command, "").succeeds();
     let url = format!("file://{}", folder.path());
     staithe.cli(&["plugin:update", "mine", &url]).succeeds();
     assert_eq!(version(), "4");

@@ -416,7 +416,7 @@ impl Platform {
             _ => return,
         };
         let data = serde_json::json!({
-            "type": kind, "service": service, "backup": id, "state": backup.state.word(),
+            "service_type": kind, "service": service, "backup": id, "state": backup.state.word(),
             "cause": backup.cause, "bytes": backup.bytes, "message": text,
         });
         self.notify(hook, None, data);

@@ -19,8 +19,10 @@ use crate::container::{
 };
 use crate::domain::{PluginName, Timestamp};
 use crate::network::Addresses;
+use crate::platform::pipeline::blocking;
+use crate::platform::services::ImageFor;
 use crate::platform::{Error, Kind, Platform, Result, RunRequest, clock, launch};
-use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS};
+use crate::plugin::{Ended, MAX_ANSWER, MAX_ERRORS, check_data};
 use crate::support::{report, tasks};
 
 /// Calls that something waits for, at once.
@@ -169,6 +171,9 @@ impl Platform {
         terms: Terms<'_>,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Cage, Io)> {
+        // Looked at before each call: a single one is bounded by its deadline.
+        let data = self.plugins.data(plugin.name())?;
+        blocking(move || check_data(&data)).await??;
         let range = self.0.plugins.cages.take_range().ok_or_else(|| {
             Error::new(Kind::Unavailable, "all ranges of ids for plugins are in use")
         })?;
@@ -264,8 +269,13 @@ impl Platform {
     fn plugin_lowers(&self, plugin: &Plugin) -> Result<Vec<std::path::PathBuf>> {
         let packages = &plugin.manifest().runtime.packages;
         if !packages.is_empty() {
-            let message = format!("its image with {} has not been made", packages.join(", "));
-            return Err(Error::new(Kind::Failed, message));
+            let made = self.made_image(ImageFor::Plugin, plugin.name(), packages)?;
+            let digest = made.ok_or_else(|| {
+                let message = format!("its image with {} has not been made", packages.join(", "));
+                Error::new(Kind::Failed, message)
+                    .hint(format!("run `staithe plugin:enable {}`", plugin.name()))
+            })?;
+            return Ok(self.images.image_layer_paths(&digest)?);
         }
         let name = &self.settings().default_stack;
         let stack = self.store.stack(name)?.ok_or_else(|| {

@@ -163,6 +163,20 @@ impl Platform {
         Ok(())
     }
 
+    /// Removes what updates and removals left: nothing runs out of it any more. Call once.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(super) fn sweep_plugins(&self) -> Result<()> {
+        let stored = self.store.plugins()?.into_iter();
+        let known: Vec<String> = stored.filter_map(|plugin| plugin.folder).collect();
+        if let Err(error) = self.plugins.sweep(&known) {
+            // It only takes room.
+            tracing::warn!(error = report(&error), "cannot remove old plugins' folders");
+        }
+        Ok(())
+    }
+
     /// The plugin of that name, whether it is on or off.
     pub(super) fn find_plugin(&self, name: &PluginName) -> Result<Arc<Plugin>> {
         let known = self.0.plugins.known();

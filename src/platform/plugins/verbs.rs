@@ -10,6 +10,7 @@ use super::Plugin;
 use crate::build::Output;
 use crate::domain::{Actor, AppName, PluginName};
 use crate::platform::pipeline::blocking;
+use crate::platform::services::ImageFor;
 use crate::platform::{Error, Journal, Kind, Operation, Platform, Result, clock};
 use crate::plugin::{Answer, Folder, Hook, Incoming, Scope};
 use crate::store::StoredPlugin;
@@ -330,6 +331,11 @@ impl Platform {
         }
         self.store.remove_plugin(name)?;
         self.load_plugins()?;
+        // What it ran on is collected like any image without a name.
+        let prefix = format!("plugin/{name}:");
+        for (tag, _) in self.images.list().into_iter().filter(|(tag, _)| tag.starts_with(&prefix)) {
+            self.images.untag(&tag)?;
+        }
         self.note_named(None, "plugin.uninstalled", &format!("plugin `{name}` uninstalled"), actor);
         self.publish_routes().await
     }
@@ -371,11 +377,10 @@ impl Platform {
         output: &Arc<Output>,
     ) -> Result<()> {
         let packages = &manifest.runtime.packages;
-        if packages.is_empty() {
-            return Ok(());
+        if !packages.is_empty() {
+            self.ensure_image(ImageFor::Plugin, name, packages, output).await?;
         }
-        output.notice(&format!("{name} needs {}", packages.join(", ")));
-        Err(Error::new(Kind::Failed, "images of plugins' own cannot be made"))
+        Ok(())
     }
 }
 

@@ -34,6 +34,7 @@ use crate::plugin;
 use crate::support::backoff::Backoff;
 use crate::wire::ServiceStatus;
 
+pub(super) use images::ImageFor;
 pub(super) use sessions::Scratch;
 
 /// The waits before a service that ended by itself is started again.

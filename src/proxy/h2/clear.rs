@@ -12,11 +12,12 @@ use http::Response as Head;
 
 use super::message;
 use super::origin::Place;
-use super::relay::{Answer, Piece, ReceiveError, Refused, Sink};
+use super::relay::{Answer, Piece, Refused, Sink};
 use super::room::{self, Step};
 use crate::proxy::clock::Clock;
 use crate::proxy::http::request::Refusal;
 use crate::proxy::http::response::{self, Asked, BadResponse, Response};
+use crate::proxy::progress::ReceiveError;
 
 /// Sends the head of a request on `place`.
 ///

@@ -9,20 +9,20 @@ use bytes::Bytes;
 
 use super::clear::{self, ClearAnswer, ClearSink, OpenError};
 use super::origin::Place;
-use super::relay::{Body, Client, End, Piece, ReceiveError, Relay, SendEnd};
+use super::relay::{Body, Client, Piece, Relay};
 use crate::domain::Scheme;
 use crate::proxy::admission::Answer;
 use crate::proxy::attempts::{Failure, MAX_ATTEMPTS};
 use crate::proxy::buffer::{Buffer, write_all};
-use crate::proxy::connection::{BodyRead, Connection, Next, Passage};
+use crate::proxy::connection::{Connection, Next, Passage};
 use crate::proxy::core::Lease;
-use crate::proxy::exchange;
+use crate::proxy::exchange::{self, Ended};
 use crate::proxy::http::Version;
 use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
 use crate::proxy::http::response::{Asked, Response};
 use crate::proxy::page::Page;
-use crate::proxy::record::{CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome};
+use crate::proxy::progress::{End, ReceiveError, SendEnd};
 use crate::proxy::router::Target;
 use crate::proxy::stream::{Reader, Writer};
 use crate::proxy::upstream::OpenRequest;
@@ -63,18 +63,9 @@ impl Body for LineBody<'_, '_> {
 
     fn release(&mut self, _: usize) {}
 
-    /// Reads ahead, which is how the end of the connection shows.
     async fn watch(&mut self) -> SendEnd {
-        loop {
-            if self.buffer.is_full() {
-                // A client that has sent 32 KiB of further requests is there; it shows when the
-                // answer is written.
-                std::future::pending::<()>().await;
-            }
-            if !matches!(self.buffer.fill(self.reader).await, Ok(length) if length > 0) {
-                return SendEnd::ClientGone;
-            }
-        }
+        self.buffer.watch_end(self.reader).await;
+        SendEnd::ClientGone
     }
 }
 
@@ -89,11 +80,6 @@ pub(super) struct LineClient<'a, 'c> {
 impl<'a, 'c> LineClient<'a, 'c> {
     pub(super) fn new(writer: &'a mut Writer<'c>, request: &Request) -> Self {
         Self { writer, version: request.version, framing: Framing::None }
-    }
-
-    /// Whether the client takes the end of the connection for the end of the body.
-    pub(super) fn until_close(&self) -> bool {
-        self.framing == Framing::UntilClose
     }
 
     async fn write(&mut self, head: &[u8], piece: &mut Piece) -> Result<(), ReceiveError> {
@@ -208,8 +194,8 @@ async fn attempt(
         }
     };
     let relay = Relay::new(connection.timer, &target.settings, connection.core);
-    let upstream = open.upstream().address;
-    let (end, until_close) = {
+    let upstream = open.upstream();
+    let end = {
         let Connection { core, reader, writer, buffer, .. } = connection;
         let keep_alive = request.keep_alive && !core.draining.get();
         let mut sink = ClearSink { stream, ended: !request.has_body() };
@@ -222,56 +208,26 @@ async fn attempt(
             date: "",
             hsts: target.settings.hsts.as_deref().filter(|_| secure),
         };
-        let mut answer = ClearAnswer::new(response, &place, &core.clock, (asked, &relay.sent));
+        let mut answer =
+            ClearAnswer::new(response, &place, &core.clock, (asked, &relay.progress.sent));
         let mut body = LineBody::new(reader, buffer, request);
         let mut client = LineClient::new(writer, request);
         let parts = ((&mut body, &mut sink), (&mut answer, &mut client));
         // Its end shows in `LineBody::watch`.
-        let end = relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await;
-        (end, client.until_close())
+        relay.run(passage.head, parts.0, parts.1, |_| Poll::Pending).await
     };
-    relay.note(&end, place.reused, open.upstream());
+    end.note(place.reused, upstream, connection.core);
+    let progress = &relay.progress;
+    let ended = Ended { passage, target, upstream: upstream.address, progress };
     let next = match end {
-        end if relay.may_retry(&end, place.reused, request.replayable()) => {
+        end if progress.may_retry(&end, place.reused, request.replayable()) => {
             return Attempt::Again { fresh: end.is_closed() };
         }
         End::Received(response) => {
-            connection.record(passage, Some(target), &relay.outcome(upstream, passage.started));
-            match (response.keep_alive, relay.sent.get()) {
-                (true, true) => Next::Request,
-                (false, true) => Next::Close,
-                (_, false) => Next::Linger,
-            }
+            connection.record(passage, Some(target), &ended.outcome());
+            progress.next(&response)
         }
-        end => fail(connection, passage, target, (&relay, &end, upstream, until_close)).await,
+        end => ended.fail(connection, &end).await,
     };
     Attempt::Ended(next)
-}
-
-/// Tells the client what can still be told.
-async fn fail(
-    connection: &mut Connection<'_>,
-    passage: &Passage<'_>,
-    target: &Target,
-    (relay, end, upstream, until_close): (&Relay<'_>, &End, SocketAddr, bool),
-) -> Next {
-    let known = relay.outcome(upstream, passage.started);
-    let Some((page, detail)) = relay.page(end) else {
-        let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
-        let left = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..known };
-        connection.record(passage, Some(target), &left);
-        return Next::Close;
-    };
-    if relay.answered.get() {
-        let cut = Outcome { aborted: true, error: Some(page.code()), detail, ..known };
-        connection.record(passage, Some(target), &cut);
-        return if until_close { Next::Reset } else { Next::Close };
-    }
-    let sent = relay.sent.get();
-    let body_read = if sent { BodyRead::Whole } else { BodyRead::of(passage.request) };
-    let answer = Answer::Page(page);
-    let (next, outcome) = connection.respond(passage, Some(target), &answer, body_read).await;
-    let outcome = Outcome { upstream: Some(upstream), detail, received: known.received, ..outcome };
-    connection.record(passage, Some(target), &outcome);
-    next
 }

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::relay::{Answer, Piece, ReceiveError, Refused, Sink};
+use super::relay::{Answer, Piece, Refused, Sink};
 use crate::proxy::buffer::{Buffer, write_all};
 use crate::proxy::clock::Clock;
 use crate::proxy::http::Version;
 use crate::proxy::http::body::{BodyReader, Envelope, Framing};
 use crate::proxy::http::request::Request;
-use crate::proxy::http::response::{self, Asked, BadResponse, Response};
-use crate::proxy::http::scan::HeadScan;
+use crate::proxy::http::response::{self, Asked, Response};
+use crate::proxy::progress::{ReceiveError, read_head};
 
 /// The writing half.
 #[derive(Debug)]
@@ -44,28 +44,6 @@ impl<'a, 'u> PlainAnswer<'a, 'u> {
         let (body, framing) = (BodyReader::new(Framing::None), Framing::None);
         Self { reader, buffer: Buffer::default(), asked, clock, body, framing }
     }
-
-    async fn read_head(&mut self) -> Result<usize, ReceiveError> {
-        let mut scan = HeadScan::default();
-        loop {
-            let end = scan.end(self.buffer.data());
-            let end = end.map_err(|_| BadResponse("a line ends without a carriage return"))?;
-            match end {
-                Some(end) => return Ok(end),
-                None if self.buffer.is_full() => {
-                    return Err(BadResponse("its head is too long").into());
-                }
-                None => {}
-            }
-            let read = self.buffer.fill(self.reader).await;
-            if !matches!(read, Ok(length) if length > 0) {
-                return Err(match self.buffer.is_empty() {
-                    true => ReceiveError::Closed,
-                    false => BadResponse("the connection ended inside its head").into(),
-                });
-            }
-        }
-    }
 }
 
 /// How an answer is to be written for a client on HTTP/2: as for one on HTTP/1.1, whose connection
@@ -83,7 +61,7 @@ pub(super) fn asked<'h>(request: &Request, hsts: Option<&'h str>) -> Asked<'h> {
 
 impl Answer for PlainAnswer<'_, '_> {
     async fn head(&mut self, out: &mut Vec<u8>) -> Result<Response, ReceiveError> {
-        let length = self.read_head().await?;
+        let length = read_head(&mut self.buffer, self.reader).await?;
         let read = &self.buffer.data()[..length];
         let asked = self.asked;
         let rewrite = |date: &str| response::rewrite(read, &Asked { date, ..asked }, out);

@@ -6,27 +6,20 @@
 //! ```
 //!
 //! The parts are for one protocol on one side each; what happens when a side fails, and when, is
-//! decided here once. HTTP/1.1 on both sides has its own path (`exchange.rs`), for speed.
+//! decided here once. HTTP/1.1 on both sides has its own path (`exchange.rs`), for speed; what an end
+//! means is the same for both (`progress.rs`).
 
-use std::cell::Cell;
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::Instant;
 
 use crate::proxy::attempts::MAX_INTERIM;
 use crate::proxy::core::Core;
-use crate::proxy::http::body::BadBody;
 use crate::proxy::http::response::{BadResponse, Response};
-use crate::proxy::page::Page;
-use crate::proxy::record::Outcome;
+use crate::proxy::progress::{End, Progress, ReceiveError, SendEnd, race};
 use crate::proxy::settings::Settings;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::Upstream;
 
 /// A part of a body on its way.
 #[derive(Debug, Default)]
@@ -90,98 +83,22 @@ pub(super) trait Client {
     async fn send(&mut self, piece: &mut Piece) -> Result<(), ReceiveError>;
 }
 
-/// Why the request's side ended.
-#[derive(Debug)]
-pub(super) enum SendEnd {
-    /// The client has left, or took the request back.
-    ClientGone,
-    BadBody(BadBody),
-    /// The body is longer than the route takes.
-    TooLong,
-}
-
 /// The instance takes no more of the request; it may have said why.
 #[derive(Debug)]
 pub(super) struct Refused;
 
-/// Why there is no whole answer.
-#[derive(Debug)]
-pub(super) enum ReceiveError {
-    /// The end of the connection before an answer.
-    Closed,
-    /// The instance says that it has not looked at the request (RFC 9113 §8.7).
-    Unprocessed,
-    Bad(BadResponse),
-    /// The end of the connection, or nonsense, inside the body.
-    Cut(&'static str),
-    /// The client does not take the answer.
-    Client,
-}
-
-impl From<BadResponse> for ReceiveError {
-    fn from(bad: BadResponse) -> Self {
-        Self::Bad(bad)
-    }
-}
-
-/// What ended a relay.
-#[derive(Debug)]
-pub(super) enum End {
-    Received(Response),
-    Failed(ReceiveError),
-    Send(SendEnd),
-    TimedOut,
-}
-
-impl End {
-    /// Whether the connection ended, and not only the request.
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Self::Failed(ReceiveError::Closed))
-    }
-}
-
-/// How the two directions stand; written by them, read when one of them ends.
+/// One request on its way.
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
     timer: &'a Timer,
     settings: &'a Settings,
     core: &'a Core,
-    /// The whole request was handed over.
-    pub(super) sent: Cell<bool>,
-    /// Something of the request's body was: it cannot be sent again.
-    pub(super) body_begun: Cell<bool>,
-    /// Any byte of an answer came back.
-    pub(super) heard: Cell<bool>,
-    /// The client has a part of the answer.
-    pub(super) answered: Cell<bool>,
-    /// The status of that answer, once it is final.
-    pub(super) status: Cell<u16>,
-    /// The request side waits for the client.
-    pub(super) client_awaited: Cell<bool>,
-    /// Bytes of body that went to the client.
-    pub(super) bytes: Cell<u64>,
-    /// Bytes of body that came from it.
-    pub(super) received: Cell<u64>,
-    /// When the head of the answer was there; only for the log.
-    answered_at: Cell<Option<Instant>>,
+    pub(super) progress: Progress,
 }
 
 impl<'a> Relay<'a> {
     pub(super) fn new(timer: &'a Timer, settings: &'a Settings, core: &'a Core) -> Self {
-        Self {
-            timer,
-            settings,
-            core,
-            sent: Cell::new(false),
-            body_begun: Cell::new(false),
-            heard: Cell::new(false),
-            answered: Cell::new(false),
-            status: Cell::new(0),
-            client_awaited: Cell::new(false),
-            bytes: Cell::new(0),
-            received: Cell::new(0),
-            answered_at: Cell::new(None),
-        }
+        Self { timer, settings, core, progress: Progress::default() }
     }
 
     /// Runs both directions. The answer ends the relay; the request side only by failing. `gone` is
@@ -193,29 +110,14 @@ impl<'a> Relay<'a> {
         (answer, client): (&mut impl Answer, &mut impl Client),
         gone: impl Fn(&mut Context<'_>) -> Poll<()>,
     ) -> End {
-        let (mut send, mut receive) =
-            (pin!(self.send(head, body, sink)), pin!(self.receive(answer, client)));
-        poll_fn(|cx| {
-            // The request first: the answer's head says whether the request was whole.
-            if let Poll::Ready(end) = send.as_mut().poll(cx) {
-                return Poll::Ready(End::Send(end));
-            }
-            if let Poll::Ready(result) = receive.as_mut().poll(cx) {
-                return Poll::Ready(result.map_or_else(End::Failed, End::Received));
-            }
-            if gone(cx).is_ready() {
-                return Poll::Ready(End::Send(SendEnd::ClientGone));
-            }
-            self.timer.poll_expired(cx).map(|()| End::TimedOut)
-        })
-        .await
+        race(self.send(head, body, sink), self.receive(answer, client), gone, self.timer).await
     }
 
     async fn send(&self, head: &[u8], body: &mut impl Body, sink: &mut impl Sink) -> SendEnd {
         let result = self.try_send(head, body, sink).await;
         match result {
             Ok(()) => {
-                self.sent.set(true);
+                self.progress.sent.set(true);
                 self.timer.set(self.settings.response_head_timeout);
                 body.watch().await
             }
@@ -248,19 +150,19 @@ impl<'a> Relay<'a> {
                 return Ok(());
             }
             head = &[];
-            self.timer.set(self.settings.request_pause(self.answered.get()));
-            self.client_awaited.set(true);
+            self.timer.set(self.settings.request_pause(self.progress.answered.get()));
+            self.progress.client_awaited.set(true);
             next = body.next().await;
-            self.client_awaited.set(false);
+            self.progress.client_awaited.set(false);
         }
     }
 
     fn count_received(&self, length: usize) -> Result<(), SendEnd> {
         if length > 0 {
-            self.body_begun.set(true);
+            self.progress.body_begun.set(true);
         }
-        let received = self.received.get() + length as u64;
-        self.received.set(received);
+        let received = self.progress.received.get() + length as u64;
+        self.progress.received.set(received);
         match self.settings.max_body {
             Some(most) if received > most => Err(SendEnd::TooLong),
             _ => Ok(()),
@@ -287,16 +189,16 @@ impl<'a> Relay<'a> {
         for _ in 0..MAX_INTERIM {
             head.clear();
             let response = answer.head(head).await?;
-            self.heard.set(true);
+            self.progress.heard.set(true);
             if response.is_interim() {
                 // While it is half written, no page of ours can follow.
-                self.answered.set(true);
+                self.progress.answered.set(true);
                 client.interim(head).await?;
-                self.answered.set(false);
+                self.progress.answered.set(false);
                 self.timer.set(self.settings.response_head_timeout);
             } else if response.status == 101 {
                 client.upgrade(head).await?;
-                self.begin(&response);
+                self.progress.begin(&response, self.core);
                 return Ok(response);
             } else {
                 self.pass_body(head, &response, answer, client).await?;
@@ -319,12 +221,12 @@ impl<'a> Relay<'a> {
             ReceiveError::Cut(why) => BadResponse(why).into(),
             error => error,
         })?;
-        self.begin(response);
+        self.progress.begin(response, self.core);
         self.timer.set(self.settings.body_idle_timeout);
         let (mut length, mut last) = (piece.data.len(), piece.last);
         client.begin(head, response, &mut piece).await?;
         loop {
-            self.bytes.set(self.bytes.get() + length as u64);
+            self.progress.bytes.set(self.progress.bytes.get() + length as u64);
             answer.release(length);
             if last {
                 return Ok(());
@@ -335,73 +237,6 @@ impl<'a> Relay<'a> {
             self.timer.set(self.settings.body_idle_timeout);
             client.send(&mut piece).await?;
         }
-    }
-
-    /// From here on the client has a part of the answer, and a page of ours comes too late.
-    fn begin(&self, response: &Response) {
-        self.status.set(response.status);
-        self.answered.set(true);
-        if self.core.log.is_on() {
-            self.answered_at.set(Some(Instant::now()));
-        }
-    }
-
-    /// Whether the attempt left no trace, so that another may follow: nothing came back, and either
-    /// the instance says that it has not looked at the request (RFC 9113 §8.7) and all of it is still
-    /// here, or the connection may have been closed while it was idle and the request is `replayable`
-    /// (RFC 9110 §9.2.2).
-    pub(super) fn may_retry(&self, end: &End, reused: bool, replayable: bool) -> bool {
-        !self.heard.get()
-            && match end {
-                End::Failed(ReceiveError::Unprocessed) => !self.body_begun.get(),
-                End::Failed(ReceiveError::Closed) => reused && replayable,
-                _ => false,
-            }
-    }
-
-    /// What an end says about the instance's health.
-    pub(super) fn note(&self, end: &End, reused: bool, upstream: &Upstream) {
-        match end {
-            End::Received(_) => upstream.health.succeeded(),
-            // The end of a connection that was idle is no failure.
-            End::Failed(ReceiveError::Closed) if !reused => {
-                self.core.note_failure(upstream);
-            }
-            _ => {}
-        }
-    }
-
-    /// What there is to record so far of a request that came when it `started`.
-    pub(super) fn outcome(&self, upstream: SocketAddr, started: Instant) -> Outcome {
-        Outcome {
-            status: self.status.get(),
-            bytes: self.bytes.get(),
-            received: self.received.get(),
-            upstream: Some(upstream),
-            upstream_ms: self.answered_at.get().map(|at| {
-                let waited = at.saturating_duration_since(started);
-                u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
-            }),
-            ..Outcome::default()
-        }
-    }
-
-    /// What to tell the client, and its owner, about an end that is not the answer's. `None` if the
-    /// client is not there to be told.
-    pub(super) fn page(&self, end: &End) -> Option<(Page, Option<&'static str>)> {
-        let page = match end {
-            End::Failed(ReceiveError::Closed | ReceiveError::Unprocessed) => (Page::Closed, None),
-            End::Failed(ReceiveError::Bad(bad)) => (Page::BadResponse, Some(bad.0)),
-            End::Failed(ReceiveError::Cut(why)) => (Page::Closed, Some(*why)),
-            End::Send(SendEnd::BadBody(bad)) => (Page::BadBody, Some(bad.0)),
-            End::Send(SendEnd::TooLong) => (Page::BodyTooLarge, None),
-            End::TimedOut if self.client_awaited.get() => (Page::RequestTimeout, None),
-            End::TimedOut => (Page::Timeout, None),
-            End::Send(SendEnd::ClientGone)
-            | End::Failed(ReceiveError::Client)
-            | End::Received(_) => return None,
-        };
-        Some(page)
     }
 }
 

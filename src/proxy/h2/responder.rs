@@ -11,9 +11,10 @@ use h2::{Reason, RecvStream, SendStream};
 
 use super::message::{self, Kind};
 use super::meter::Meter;
-use super::relay::{Body, Client, Piece, ReceiveError, SendEnd};
+use super::relay::{Body, Client, Piece};
 use super::room::{self, Step};
 use crate::proxy::http::response::{BadResponse, Response};
+use crate::proxy::progress::{ReceiveError, SendEnd};
 
 /// Where answers go.
 #[derive(Debug)]

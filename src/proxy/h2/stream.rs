@@ -18,7 +18,7 @@ use super::message::{self, Kind};
 use super::meter::Meter;
 use super::origin::Place;
 use super::plain::{self, PlainAnswer, PlainSink};
-use super::relay::{self, End, Relay, Sink};
+use super::relay::{self, Relay, Sink};
 use super::responder::{Responder, StreamBody, StreamClient};
 use super::tunnel;
 use crate::domain::{Scheme, UpstreamProtocol};
@@ -30,7 +30,8 @@ use crate::proxy::core::{Core, Lease};
 use crate::proxy::http::request::{Method, Refusal, Request, Wants};
 use crate::proxy::http::response::Asked;
 use crate::proxy::page::{Page, Reader, Rendered};
-use crate::proxy::record::{self, CLIENT_LEFT, CLIENT_LEFT_CODE, Outcome, Protocol, Seen};
+use crate::proxy::progress::{End, Progress};
+use crate::proxy::record::{self, Outcome, Protocol, Seen};
 use crate::proxy::router::Target;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::{Connected, OpenRequest, Reuse};
@@ -283,9 +284,9 @@ impl Passage<'_> {
         let mut answer = PlainAnswer::new(&mut reader, self.asked(target), &core.clock);
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         let rest = answer.buffer;
-        relay.note(&end, connected.reused, open.upstream());
+        end.note(connected.reused, open.upstream(), core);
         match end {
-            end if relay.may_retry(&end, connected.reused, self.request.replayable()) => {
+            end if relay.progress.may_retry(&end, connected.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: true };
             }
             End::Received(response) if response.status == 101 => {
@@ -295,19 +296,20 @@ impl Passage<'_> {
                 let (received, bytes) = tunnel::run(self.responder, body, sides, limit).await;
                 self.record(
                     Some(target),
-                    &Outcome { bytes, received, ..relay.outcome(upstream, self.started) },
+                    &Outcome { bytes, received, ..relay.progress.outcome(upstream, self.started) },
                 );
             }
             End::Received(response) => {
-                let now = self.record(Some(target), &relay.outcome(upstream, self.started));
-                if response.reusable && relay.sent.get() && rest.is_empty() {
+                let now =
+                    self.record(Some(target), &relay.progress.outcome(upstream, self.started));
+                if response.reusable && relay.progress.sent.get() && rest.is_empty() {
                     core.pool.keep(open.upstream(), connected.stream, now);
                 }
             }
             end => {
                 // Closes the connection to the instance, which so learns at once.
                 drop((rest, connected));
-                self.fail(&relay, &end, target, upstream).await;
+                self.fail(&relay.progress, &end, target, upstream).await;
             }
         }
         Attempt::Ended
@@ -339,20 +341,24 @@ impl Passage<'_> {
         let relay = Relay::new(self.timer, &target.settings, core);
         let upstream = open.upstream().address;
         let mut sink = ClearSink { stream, ended: !self.request.has_body() };
-        let mut answer =
-            ClearAnswer::new(response, place, &core.clock, (self.asked(target), &relay.sent));
+        let mut answer = ClearAnswer::new(
+            response,
+            place,
+            &core.clock,
+            (self.asked(target), &relay.progress.sent),
+        );
         let end = self.relay(&relay, (body, &mut sink), &mut answer).await;
         // Resets the stream to the instance if it has not ended.
         drop((sink, answer));
-        relay.note(&end, place.reused, open.upstream());
+        end.note(place.reused, open.upstream(), core);
         match end {
-            end if relay.may_retry(&end, place.reused, self.request.replayable()) => {
+            end if relay.progress.may_retry(&end, place.reused, self.request.replayable()) => {
                 return Attempt::Again { fresh: end.is_closed() };
             }
             End::Received(_) => {
-                self.record(Some(target), &relay.outcome(upstream, self.started));
+                self.record(Some(target), &relay.progress.outcome(upstream, self.started));
             }
-            end => self.fail(&relay, &end, target, upstream).await,
+            end => self.fail(&relay.progress, &end, target, upstream).await,
         }
         Attempt::Ended
     }
@@ -369,20 +375,17 @@ impl Passage<'_> {
     }
 
     /// Tells the client what can still be told.
-    async fn fail(&self, relay: &Relay<'_>, end: &End, target: &Target, upstream: SocketAddr) {
-        let known = relay.outcome(upstream, self.started);
-        let Some((page, detail)) = relay.page(end) else {
+    async fn fail(&self, progress: &Progress, end: &End, target: &Target, upstream: SocketAddr) {
+        let known = progress.outcome(upstream, self.started);
+        let Some((page, detail)) = progress.page(end) else {
             self.session.meter.spend_reset();
-            let status = if known.status == 0 { CLIENT_LEFT } else { known.status };
-            let left = Outcome { status, aborted: true, error: Some(CLIENT_LEFT_CODE), ..known };
-            self.record(Some(target), &left);
+            self.record(Some(target), &known.left());
             return;
         };
-        if relay.answered.get() {
+        if progress.answered.get() {
             // RFC 9113 §8.1.1: what is incomplete must not look complete.
             self.responder.reset(Reason::INTERNAL_ERROR);
-            let cut = Outcome { aborted: true, error: Some(page.code()), detail, ..known };
-            self.record(Some(target), &cut);
+            self.record(Some(target), &known.cut(page, detail));
         } else {
             self.respond(Some(target), &Answer::Page(page), Outcome { detail, ..known }).await;
         }

@@ -12,6 +12,7 @@ use staithe::proxy::RouteState;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::apps::*;
 use super::world::*;
 
 /// A client's connection, whose frames are moved by a task.
@@ -164,20 +165,8 @@ async fn the_app_is_told_the_same_as_over_http_1() {
         .header("accept", "*/*");
     let answer = Http2::connect(world.address).await.ask(request.body(()).unwrap()).await;
     let head = Answer { head: answer.text().to_owned(), body: Vec::new() };
-    assert!(head.head.starts_with("GET /a%20b?c HTTP/1.1\r\n"), "{}", head.head);
-    for (name, value) in [
-        ("Host", format!("Shop.TEST.:{port}")),
-        ("X-Forwarded-For", "127.0.0.1".into()),
-        ("X-Forwarded-Proto", "http".into()),
-        ("X-Forwarded-Host", format!("Shop.TEST.:{port}")),
-        ("X-Forwarded-Port", port.to_string()),
-        ("Cookie", "a=b; c=d".into()),
-        ("TE", "trailers".into()),
-        ("Accept", "*/*".into()),
-    ] {
-        assert_eq!(head.field(name), Some(value.as_str()), "{name}");
-    }
-    assert_eq!(head.field("X-Request-Id").unwrap().len(), 36);
+    assert_told(&head, port, "a=b; c=d");
+    assert_eq!((head.field("TE"), head.field("Accept")), (Some("trailers"), Some("*/*")));
     let lower = head.head.to_ascii_lowercase();
     assert!(!lower.contains("1.2.3.4") && !lower.contains("https"), "{lower}");
     assert_eq!(lower.matches("\r\ncookie:").count(), 1);
@@ -186,18 +175,10 @@ async fn the_app_is_told_the_same_as_over_http_1() {
 
 #[tokio::test]
 async fn answers_without_a_body_end_with_their_head() {
-    let app = App::answering(|head, _| {
-        match head.split(' ').nth(1).unwrap() {
-            "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
-            "/304" => "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n",
-            _ => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
-        }
-        .to_owned()
-    })
-    .await;
+    let app = bodiless("ETag: \"a\"").await;
     let world = World::with_app(&app).await;
     let mut client = Http2::connect(world.address).await;
-    for (method, path, status) in [("HEAD", "/", 200), ("GET", "/204", 204), ("GET", "/304", 304)] {
+    for (method, path, status) in BODILESS {
         let request = Request::builder().method(method).uri(format!("http://shop.test{path}"));
         let (response, _) = client.send(request.body(()).unwrap(), true).await;
         let response = response.await.unwrap();
@@ -274,14 +255,7 @@ async fn an_answer_may_begin_before_the_request_has_ended() {
 
 #[tokio::test]
 async fn interim_answers_pass() {
-    let app = App::raw(|mut connection| async move {
-        while connection.head().await.is_some() {
-            connection.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").await;
-            connection.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-            connection.send(ok("done")).await;
-        }
-    })
-    .await;
+    let app = hinting().await;
     let world = World::with_app(&app).await;
     let mut client = Http2::connect(world.address).await;
     let (mut response, _) = client.send(get("/"), true).await;
@@ -391,38 +365,6 @@ async fn a_stale_connection_to_the_app_is_replaced() {
         assert_eq!(client.ask(get("/")).await.text(), "once");
     }
     world.end().await;
-}
-
-/// Answers the handshake of RFC 6455 and echoes bytes; with a wrong `Sec-WebSocket-Accept` under
-/// `/wrong`, which is a right one for the example of the RFC.
-pub(super) async fn echoing_websockets() -> App {
-    App::raw(|mut connection| async move {
-        use sha1::{Digest, Sha1};
-        let head = connection.head().await.unwrap();
-        let head = Answer { head, body: Vec::new() };
-        if head.field("upgrade") != Some("websocket") {
-            return;
-        }
-        let digest = Sha1::new()
-            .chain_update(head.field("sec-websocket-key").unwrap())
-            .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
-            .finalize();
-        let accept = match head.head.starts_with("GET /wrong ") {
-            true => "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned(),
-            false => <base64ct::Base64 as base64ct::Encoding>::encode_string(&digest),
-        };
-        connection
-            .send(format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\nearly"
-            ))
-            .await;
-        while connection.read_some().await.is_some() {
-            let read = std::mem::take(&mut connection.read);
-            connection.send(read).await;
-        }
-    })
-    .await
 }
 
 pub(super) fn websocket(path: &str) -> Request<()> {

@@ -1,6 +1,7 @@
 //! The proxy as a process: real sockets on both sides, real signals.
 
 mod admission;
+mod apps;
 mod bodies;
 mod h2;
 mod h2_apps;

@@ -7,7 +7,8 @@ use staithe::domain::{Bytes, Credential};
 use staithe::proxy::{RouteSettings, RouteState};
 
 use super::admission::{ranges, request};
-use super::h2::{Http2, echoing_websockets, get, read_body, send_body, websocket, whole};
+use super::apps::echoing_websockets;
+use super::h2::{Http2, get, read_body, send_body, websocket, whole};
 use super::world::*;
 
 const CHALLENGE: &str = r#"Basic realm="shop", charset="UTF-8""#;

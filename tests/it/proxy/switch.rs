@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use staithe::proxy::Error;
 
 use super::world::*;
@@ -178,5 +180,39 @@ async fn tables_that_are_stale_or_contradict_themselves_change_nothing() {
         assert!(matches!(error, Error::Refused { .. }), "{error}");
     }
     assert_eq!(world.ask("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await.text(), "hello");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn drains_that_wait_keep_no_table_from_being_put_in_force() {
+    let asked = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&asked);
+    let silent = App::raw(move |mut connection| {
+        let told = Arc::clone(&told);
+        async move {
+            connection.head().await;
+            told.notify_one();
+            std::future::pending().await
+        }
+    })
+    .await;
+    let hello = App::answering(|_, _| ok("hello")).await;
+    let world = World::with_app(&silent).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    tokio::time::timeout(SOON, asked.notified()).await.expect("the app to be asked");
+    let handle = world.handle().await;
+    let addresses = [silent.address];
+    let drains = (0..260).map(|_| handle.drain(&addresses, Duration::from_secs(3600)));
+    let mut drains: FuturesUnordered<_> = drains.collect();
+    // As many wait as may; the others are told so at once.
+    let refused = tokio::time::timeout(SOON, drains.next()).await.expect("an answer").unwrap();
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    let routes = [("shop.test", live(&[hello.address]))];
+    let route = world.route(&routes);
+    tokio::time::timeout(SOON, route).await.expect("the table to be put in force");
+    let answer = world.ask("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(answer.text(), "hello");
+    drop(drains);
     world.end().await;
 }

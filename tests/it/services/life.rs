@@ -22,11 +22,13 @@ fn redis(staithe: &Staithe, service: &str, words: &[&str]) -> String {
     staithe.cli(&arguments).succeeds().stdout.trim().to_owned()
 }
 
-fn is_running(staithe: &Staithe, kind: &str, service: &str) {
+/// Waits until a service runs, after at least that many restarts.
+fn is_running(staithe: &Staithe, kind: &str, service: &str, restarts: u64) {
     eventually(SOON, "the service runs", || {
         let report = staithe.json(&[&format!("{kind}:info"), service]);
+        let restarted = report["restarts"].as_u64().unwrap() >= restarts;
         match report["status"].as_str() {
-            Some("running") => Ok(()),
+            Some("running") if restarted => Ok(()),
             _ => Err(report.to_string()),
         }
     });
@@ -69,7 +71,7 @@ fn postgres_keeps_its_data_through_stops_kills_and_restarts_of_everything() {
     // Acknowledged is acknowledged.
     add(3);
     kill(&staithe, "postgres-shop-db");
-    is_running(&staithe, "postgres", "shop-db");
+    is_running(&staithe, "postgres", "shop-db", 1);
     assert_eq!(count(), "3");
     staithe.cli(&["events"]).succeeds().says("postgres service `shop-db` ended");
 
@@ -84,7 +86,7 @@ fn postgres_keeps_its_data_through_stops_kills_and_restarts_of_everything() {
     add(4);
     staithe.stop();
     staithe.launch();
-    is_running(&staithe, "postgres", "shop-db");
+    is_running(&staithe, "postgres", "shop-db", 0);
     assert_eq!(count(), "4");
     assert_ne!(started(), before);
 
@@ -131,7 +133,7 @@ fn dumps_and_clones_have_equal_contents_and_a_broken_dump_changes_nothing() {
     assert_eq!(redis(&staithe, "b", &["lrange", "list", "0", "-1"]), "0\n1\n2\n3\n4");
     redis(&staithe, "b", &["set", "own", "1"]);
     kill(&staithe, "redis-b");
-    is_running(&staithe, "redis", "b");
+    is_running(&staithe, "redis", "b", 1);
     assert_eq!(redis(&staithe, "b", &["get", "own"]), "1");
     assert_eq!(redis(&staithe, "a", &["get", "own"]), "");
 }

@@ -56,7 +56,7 @@ fn an_app_reaches_exactly_the_services_that_it_is_linked_to() {
     staithe.cli(&["redis:create", "third"]).succeeds();
     staithe.cli(&["redis:link", "other", "shop"]).succeeds().says("DOKKU_REDIS_AQUA_URL");
     staithe.cli(&["redis:link", "third", "shop", "--alias", "QUEUE"]).succeeds().says("QUEUE_URL");
-    staithe.cli(&["redis:link", "third", "shop"]).fails_with(1).says("already linked");
+    staithe.cli(&["redis:link", "third", "shop"]).fails_with(4).says("already linked");
     for variable in ["REDIS_URL", "DOKKU_REDIS_AQUA_URL", "QUEUE_URL"] {
         ask(&staithe, "shop", variable).succeeds().says("+PONG");
     }
