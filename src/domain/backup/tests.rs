@@ -1,3 +1,5 @@
+//! Settings, retention and facts of backups.
+
 use super::*;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
