@@ -111,7 +111,7 @@ impl Platform {
                 }
                 platform.build_and_deploy(source, kept, &output, &cancel).await
             };
-            match pushed.await {
+            match Box::pin(pushed).await {
                 Ok(release) => platform.deployed(&id, &app, &deploy, release, &output),
                 Err(error) => platform.push_failed(&id, &app, &error, &output),
             }
