@@ -21,6 +21,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("events", "list"),
     ("maintenance", "report"),
     ("nginx", "report"),
+    ("plugin", "list"),
     ("ports", "report"),
     ("postgres", "list"),
     ("proxy", "report"),

@@ -443,7 +443,15 @@ impl Foreign {
         }
         let own = known.commands.iter().find(|own| own.name == command);
         match own.and_then(|own| own.sets.clone()) {
-            Some(key) => set_directly(context, &plugin, key, args).await,
+            Some(key) => {
+                set_directly(context, &plugin, key, args).await?;
+                match known.enabled {
+                    true => Ok(()),
+                    false => context.out.progress(&format!(
+                        " !     {plugin} is off; `staithe plugin:enable {plugin}` switches it on"
+                    )),
+                }
+            }
             None => {
                 let terminal = terminal_size(false);
                 let term = terminal.and_then(|_| context.settings.term.clone());

@@ -20,8 +20,8 @@ const KEPT_FAILURES: usize = 20;
 /// S3 allows less in each of these.
 const MAX_SETTING: usize = 512;
 
-/// A backup's name: when it was begun, and four random bytes, as `20261124-143209-00ab12cd`. Names
-/// sort by time.
+/// A backup's name: when it was begun, to the second, and eight hexadecimal digits, of which three are
+/// milliseconds and five are random, as `20261124-143209-2c1b12cd`. Names sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackupId(String);
 
@@ -30,8 +30,9 @@ impl BackupId {
     pub fn new(at: Timestamp, random: [u8; 4]) -> Option<Self> {
         let at = jiff::Timestamp::from_millisecond(at.0).ok()?;
         let at = at.to_zoned(jiff::tz::TimeZone::UTC);
-        let random = u32::from_be_bytes(random);
-        format!("{}-{random:08x}", at.strftime("%Y%m%d-%H%M%S")).parse().ok()
+        let random = u32::from_be_bytes(random) & 0xf_ffff;
+        let millis = at.millisecond();
+        format!("{}-{millis:03x}{random:05x}", at.strftime("%Y%m%d-%H%M%S")).parse().ok()
     }
 
     /// The name as text.
@@ -224,7 +225,8 @@ impl FromStr for BackupPlace {
                 && part.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
         };
         let prefix = prefix.trim_end_matches('/');
-        if !prefix.is_empty() && !(prefix.split('/').all(part) && prefix.split('/').count() <= 2) {
+        let sound = prefix.split('/').all(part) && prefix.split('/').count() <= 2;
+        if !prefix.is_empty() && !sound {
             return Err(invalid("may have a prefix of one or two plain names"));
         }
         let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());

@@ -384,7 +384,8 @@ async fn read_all(reader: impl AsyncRead + Unpin) -> Result<Vec<u8>> {
 /// The end of what is printed; what comes before it is thrown away.
 async fn read_some(mut reader: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut kept = Vec::new();
-    let mut buffer = [0; 8192];
+    // Not on the stack: this is part of the future of every push.
+    let mut buffer = vec![0; 8192];
     while let Ok(count @ 1..) = reader.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..count]);
         if kept.len() > 2 * MAX_ERRORS {

@@ -1,6 +1,7 @@
 //! `<plugin>:<command>`: a program of a plugin's on the caller's terminal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Plugin;
@@ -9,6 +10,7 @@ use crate::container::Stdio;
 use crate::domain::{Actor, PluginName};
 use crate::platform::{Error, Kind, Platform, Result, RunRequest, Session, clock};
 use crate::plugin::{Hook, Request};
+use crate::support::{report, tasks};
 
 /// The longest a command may take, its user's thinking included.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -19,6 +21,24 @@ pub(in crate::platform) struct Running {
     cage: Cage,
     plugin: Arc<Plugin>,
     ends_at: tokio::time::Instant,
+    /// Whether what follows from it is in force.
+    settled: AtomicBool,
+}
+
+impl Drop for Running {
+    /// Its user went away: what it did until then counts all the same.
+    fn drop(&mut self) {
+        if self.settled.load(Ordering::Relaxed) {
+            return;
+        }
+        let (platform, plugin) = (self.cage.platform().clone(), Arc::clone(&self.plugin));
+        tasks::spawn("plugin-command", async move {
+            if let Err(error) = platform.command_ended(&plugin).await {
+                let error = report(&error);
+                tracing::error!(plugin = plugin.name().as_str(), error, "cannot ask for routes");
+            }
+        });
+    }
 }
 
 impl Running {
@@ -35,6 +55,7 @@ impl Running {
             }
         };
         platform.command_ended(&self.plugin).await?;
+        self.settled.store(true, Ordering::Relaxed);
         Ok(code)
     }
 }
@@ -92,6 +113,6 @@ impl Platform {
         let message = format!("`{name}:{wanted}` was run");
         self.note_named(None, "plugin.command", &message, actor);
         let ends_at = tokio::time::Instant::now() + DEADLINE;
-        Session::of_command(io, Running { cage, plugin, ends_at })
+        Session::of_command(io, Running { cage, plugin, ends_at, settled: AtomicBool::new(false) })
     }
 }

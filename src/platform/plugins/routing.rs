@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Plugin;
 use crate::domain::{AppId, RouteChange};
-use crate::platform::{Error, Platform, Result};
+use crate::platform::{Error, Kind, Platform, Result};
 use crate::plugin::Hook;
 use crate::support::tasks;
 
@@ -17,7 +17,7 @@ impl Platform {
     /// Where it gives none, what it said before holds.
     ///
     /// # Errors
-    /// If the store or the proxy fails.
+    /// `Failed` where it gives none; if the store or the proxy fails.
     pub(super) async fn refresh_plugin_routes(&self, plugin: &Arc<Plugin>) -> Result<()> {
         // As it is now: it may have been changed by what this follows.
         let plugin = self.find_plugin(plugin.name())?;
@@ -28,9 +28,15 @@ impl Platform {
         let _turn = self.0.plugins.routing.lock().await;
         let apps = self.store.apps()?;
         let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
-        // What went wrong has been logged and is in the plugin's report.
         let answer = self.ask_one(&plugin, Hook::Routes, None, &json!({ "apps": names })).await;
-        let Ok(Some(answer)) = answer else { return Ok(()) };
+        let answer = answer.map_err(|why| {
+            let message = format!("plugin `{}` does not say what routes should be", plugin.name());
+            Error::new(Kind::Failed, format!("{message}: {why}")).hint(
+                "what it said before holds; `staithe plugin:set` or enabling it asks it again",
+            )
+        })?;
+        // Without a setting that it needs it has nothing to say.
+        let answer = answer.unwrap_or_default();
         let mut routes: Vec<(AppId, String)> = Vec::new();
         for (name, change) in answer.change.routes {
             if let Some(app) = apps.iter().find(|app| app.name == name) {

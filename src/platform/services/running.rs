@@ -401,7 +401,7 @@ impl Platform {
         Ok(true)
     }
 
-    /// Before containers are adopted: what services own is theirs, whatever runs.
+    /// Before containers are adopted: what services own is theirs, whatever runs; ports are open.
     ///
     /// # Errors
     /// If the store or the network cannot be asked.
@@ -417,15 +417,15 @@ impl Platform {
                 self.store.set_service(&Service { v4, v6, ..service })?;
             }
         }
-        Ok(())
+        // The rules were loaded anew without them; clients of exposed ports are waiting.
+        self.refresh_exposures().await
     }
 
-    /// After containers were adopted: edges and ports are set, and leftovers removed.
+    /// After containers were adopted: edges are set, and leftovers removed.
     ///
     /// # Errors
     /// If the store or the network cannot be asked.
     pub(in crate::platform) async fn prepare_services(&self) -> Result<()> {
-        self.refresh_exposures().await?;
         self.refresh_edges().await?;
         for service in self.store.services()?.into_iter().filter(|service| service.scratch) {
             self.remove_service(&service).await?;

@@ -152,7 +152,9 @@ async fn sigterm_lets_requests_end_and_leaves_idle_clients() {
         }
     })
     .await;
-    let world = World::with_app(&app).await;
+    // One core: that it has let the idle one go says that it knows for the busy one too.
+    let world = World::start_with(quick(|config| config.threads = 1)).await;
+    world.route(&[("shop.test", live(&[app.address]))]).await;
     let handle = world.handle().await;
     let mut idle = world.client().await;
     let mut busy = world.client().await;
