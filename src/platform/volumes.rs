@@ -376,13 +376,23 @@ fn private_directory(path: &Path) -> io::Result<()> {
 
 fn prepare(directory: &Path, volume: &Volume) -> io::Result<()> {
     private_directory(directory)?;
-    let Some(size) = volume.size else { return std::fs::create_dir(directory.join("data")) };
-    // Sparse: it takes what is written, up to its size.
-    let mut options = OpenOptions::new();
-    let image = options.write(true).create_new(true).mode(0o600).open(directory.join("image"))?;
-    image.set_len(size.0)?;
-    image.sync_all()?;
-    File::open(directory)?.sync_all()
+    match volume.size {
+        None => std::fs::create_dir(directory.join("data"))?,
+        // Sparse: it takes what is written, up to its size.
+        Some(size) => {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let image = options.open(directory.join("image"))?;
+            image.set_len(size.0)?;
+            image.sync_all()?;
+        }
+    }
+    File::open(directory)?.sync_all()?;
+    // The record is written after this: it must not outlive a power cut without its directory.
+    match directory.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Gives an image and the device that shows it another length; answers the device.

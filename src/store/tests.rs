@@ -332,7 +332,7 @@ fn runs_of_a_task_are_kept_up_to_a_number_and_found_if_they_never_ended() {
     };
     for _ in 0..5 {
         let begun = store.add_cron_run(&run).unwrap();
-        assert_eq!(store.unfinished_cron_runs().unwrap(), [begun.clone()]);
+        assert_eq!(store.unfinished_cron_runs().unwrap(), std::slice::from_ref(&begun));
         let ended = CronRun { outcome: CronOutcome::Succeeded, ..begun };
         store.finish_cron_run(&ended, 3).unwrap();
     }
