@@ -327,7 +327,8 @@ impl Platform {
         output.step("Copying its contents");
         let export = self.service_exec_export(from, Vec::new()).await?;
         let import = self.service_exec_import(to).await?;
-        super::sessions::pipe(export, import).await
+        // On the heap: it holds two sessions and what is in the pipes.
+        Box::pin(super::sessions::pipe(export, import)).await
     }
 
     /// Starts a stopped service, or lets a paused one go on.
