@@ -184,8 +184,10 @@ fn a_destroyed_database_comes_back_from_its_backup_with_equal_contents() {
         let backups = staithe.json(&[&format!("{kind}:backup-list"), "main"]);
         assert_eq!(backups[0]["state"], "verified", "{backups}");
         // Written after the backup, and so not in it.
-        node.add("later");
-        flask.hit();
+        match kind {
+            "postgres" => node.add("later"),
+            _ => flask.hit(),
+        };
         let destroy = [&format!("{kind}:destroy"), "main", "--force"];
         staithe.cli(&destroy).fails_with(4).says("is linked to app");
         for app in ["node", "flask"] {
@@ -199,7 +201,7 @@ fn a_destroyed_database_comes_back_from_its_backup_with_equal_contents() {
     }
     assert_eq!(node.rows(), before);
     assert_eq!(flask.rows(), before);
-    assert_eq!((node.hits(), flask.hits()), (51, 51));
+    assert_eq!((node.hits(), flask.hits()), (50, 50));
     // And it is a database like any other.
     flask.add("after");
     assert_eq!(texts(&node.rows()).last().unwrap(), "after");
