@@ -1,3 +1,5 @@
+//! Names, places, settings and retention.
+
 use super::*;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
