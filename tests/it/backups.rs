@@ -269,3 +269,24 @@ fn a_bucket_keeps_backups_and_says_what_is_wrong_with_it() {
     let everything = format!("{}{}", staithe.log(), staithe.cli(&["events"]).succeeds().stdout);
     assert!(!everything.contains("hush-hush"), "the secret is told");
 }
+
+#[test]
+fn mariadb_is_backed_up_and_comes_back_equal() {
+    let staithe = Staithe::start_with_services(&["mysql"]);
+    staithe.cli(&["mysql:create", "shop-db"]).succeeds();
+    let sql = |statement: &str| {
+        let arguments = ["mysql:connect", "--no-tty", "shop-db", "--", "-N", "-B", "-e", statement];
+        staithe.cli(&arguments).succeeds().stdout
+    };
+    sql("create table t (id int primary key auto_increment, name varchar(30), price float)");
+    sql("insert into t (name, price) values ('a', 1.23456789), ('ü', null)");
+    let rows = "select id, name, price from t order by id";
+    let before = sql(rows);
+    staithe.cli(&["mysql:backup", "shop-db"]).succeeds().says("it is verified");
+    sql("delete from t");
+    staithe.cli(&["mysql:restore", "shop-db"]).succeeds();
+    assert_eq!(sql(rows), before);
+    staithe.cli(&["mysql:destroy", "shop-db", "--force"]).succeeds();
+    staithe.cli(&["mysql:restore", "shop-db"]).succeeds();
+    assert_eq!(sql(rows), before);
+}
