@@ -241,7 +241,7 @@ fn table(backups: &[BackupReport]) -> Table {
     table
 }
 
-fn age(milliseconds: u64) -> String {
+pub(super) fn age(milliseconds: u64) -> String {
     span(std::time::Duration::from_millis(milliseconds))
 }
 

@@ -350,6 +350,10 @@ fn report(service: &ServiceReport) -> Report {
     report.row("Id", service.id);
     report.row("Internal ip", service.internal_ip);
     report.row("Last exit", service.last_exit.as_deref().unwrap_or_default());
+    let backup = service.last_verified_backup.as_ref();
+    let backup =
+        backup.map_or("never".into(), |backup| format!("{} ago", backups::age(backup.age_ms)));
+    report.row("Last verified backup", backup);
     report.row("Links", if links.is_empty() { "-".into() } else { links.join(" ") });
     report.row("Memory", service.memory_bytes.map(bytes).unwrap_or_default());
     report.row("Memory limit", service.memory_limit);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::BackupReport;
 use crate::domain::{
     AppName, Bytes, EnvKey, ExposedPort, MilliCpus, PluginName, Service, ServiceName, Timestamp,
 };
@@ -155,6 +156,8 @@ pub struct ServiceReport {
     pub last_exit: Option<String>,
     /// The digest of its image.
     pub image: String,
+    /// The newest backup that was restored and found equal.
+    pub last_verified_backup: Option<BackupReport>,
 }
 
 impl ServiceReport {

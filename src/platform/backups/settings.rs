@@ -17,6 +17,16 @@ impl Platform {
         Ok(own.or(&self.store.global_backup_settings()?))
     }
 
+    /// The newest backup of a service that was restored and found equal.
+    pub(in crate::platform) fn last_verified_backup(
+        &self,
+        kind: &PluginName,
+        name: &ServiceName,
+    ) -> Result<Option<BackupReport>> {
+        let backups = self.store.backups(kind, name)?;
+        Ok(last_verified(&backups).map(|backup| BackupReport::new(backup.clone(), clock::now())))
+    }
+
     /// How a service stands with its backups; also one that is gone but has some.
     ///
     /// # Errors
@@ -97,11 +107,15 @@ fn apply(settings: &mut BackupSettings, change: &BackupChange) -> Result<()> {
     Ok(())
 }
 
+/// Of those of a service, the newest first.
+fn last_verified(backups: &[Backup]) -> Option<&Backup> {
+    backups.iter().find(|backup| matches!(backup.state, BackupState::Verified { .. }))
+}
+
 fn status(settings: &BackupSettings, backups: &[Backup]) -> BackupStatus {
     let now = clock::now();
     let retention = settings.retention();
     let report = |backup: &Backup| BackupReport::new(backup.clone(), now);
-    let verified = |backup: &&Backup| matches!(backup.state, BackupState::Verified { .. });
     BackupStatus {
         place: settings.place.clone().unwrap_or(BackupPlace::Local),
         schedule: settings.schedule.as_ref().map(ToString::to_string),
@@ -115,6 +129,6 @@ fn status(settings: &BackupSettings, backups: &[Backup]) -> BackupStatus {
         usable: backups.iter().filter(|backup| backup.state.is_usable()).count(),
         bytes: backups.iter().map(|backup| backup.bytes).sum(),
         last: backups.first().map(report),
-        last_verified: backups.iter().find(verified).map(report),
+        last_verified: last_verified(backups).map(report),
     }
 }

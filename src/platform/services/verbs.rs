@@ -92,6 +92,7 @@ impl Platform {
             restarts,
             last_exit,
             image: service.image.clone(),
+            last_verified_backup: self.last_verified_backup(&service.kind, &service.name)?,
         })
     }
 
