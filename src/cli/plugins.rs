@@ -488,8 +488,9 @@ mod tests {
 
     #[test]
     fn no_plugin_can_take_the_name_of_a_command() {
-        for noun in command::tree().get_subcommands() {
-            let name = noun.get_name();
+        // The tree of `postgres` stands for every type of services, and that name is a plugin's.
+        let is_ours = |name: &&str| *name != "postgres";
+        for name in command::tree().get_subcommands().map(clap::Command::get_name).filter(is_ours) {
             let taken = name.parse::<PluginName>();
             assert!(taken.is_err(), "add `{name}` to the reserved names of domain/plugin.rs");
         }

@@ -51,7 +51,7 @@ fn outdated(retention: Retention, backups: &[(i64, BackupState)], today: i64) ->
 
 #[test]
 fn names_sort_by_time_and_nothing_else_is_one() {
-    let id = BackupId::new(Timestamp(1_795_530_729_000), [0, 0xab, 0x12, 0xcd]).unwrap();
+    let id = BackupId::new(Timestamp(1_795_530_729_010), [0, 0xab, 0x12, 0xcd]).unwrap();
     assert_eq!(id.as_str(), "20261124-143209-00ab12cd");
     assert!(BackupId::new(at(1), [255; 4]).unwrap() < BackupId::new(at(2), [0; 4]).unwrap());
     for bad in ["", "..", "20261124-143209", "20261124-143209-00AB12CD", "2026-1-00ab12cd", "a/b"] {
