@@ -57,6 +57,12 @@ impl Number {
         format!("10.{}.{}.0/20", 212 + self.number / 16, self.number % 16 * 16)
     }
 
+    /// The first address of the pool, which is the host's.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        let [second, third] = [212 + self.number / 16, self.number % 16 * 16];
+        Ipv4Addr::new(10, u8::try_from(second).unwrap(), u8::try_from(third).unwrap(), 1)
+    }
+
     pub(crate) fn ipv6_pool(&self) -> String {
         format!("fd53:7463:{:x}::/64", self.number)
     }

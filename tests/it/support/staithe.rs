@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -43,6 +43,12 @@ impl Staithe {
     /// A running Staithe with the default stack and the images of these types of services.
     pub(crate) fn start_with_services(types: &[&str]) -> Self {
         Self::start_from(Some(service_template(types)), &[])
+    }
+
+    /// A running Staithe with the default stack and the images of these bundled plugins, which are
+    /// off as they are at first.
+    pub(crate) fn start_with_plugins(plugins: &[&str], settings: &[&str]) -> Self {
+        Self::start_from(Some(service_template(plugins)), settings)
     }
 
     pub(crate) fn start_with(stack: bool, settings: &[&str]) -> Self {
@@ -98,6 +104,11 @@ impl Staithe {
     /// The prefix of this Staithe's links.
     pub(crate) fn link_prefix(&self) -> String {
         self.number.link_prefix()
+    }
+
+    /// The host as containers see it.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        self.number.gateway()
     }
 
     /// Starts the daemon and waits until it serves.
@@ -482,8 +493,8 @@ fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-/// A template that also has the images of these types of services, made once as well: each takes a
-/// minute.
+/// A template that also has the images of these types of services, or of these plugins' programs,
+/// made once as well: each takes a minute.
 fn service_template(types: &[&str]) -> &'static Path {
     /// By the types' names. Held while one is made: no two tests make the same.
     static TEMPLATES: Mutex<BTreeMap<String, &'static Path>> = Mutex::new(BTreeMap::new());
@@ -499,9 +510,7 @@ fn service_template(types: &[&str]) -> &'static Path {
 fn make_service_template(types: &[&str]) -> PathBuf {
     let mut text = RECIPE.to_vec();
     for kind in types {
-        let bundled = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plugins").join(kind);
-        let folder = if bundled.exists() { bundled } else { plugin_fixture(kind) };
-        let manifest = std::fs::read_to_string(folder.join("plugin.toml")).unwrap();
+        let manifest = manifest(kind);
         let packages = manifest.lines().filter(|line| line.starts_with("packages"));
         text.extend(packages.flat_map(str::bytes));
     }
@@ -515,7 +524,12 @@ fn make_service_template(types: &[&str]) -> PathBuf {
         if foreign.exists() {
             staithe.cli(&["plugin:install", foreign.to_str().unwrap()]).succeeds();
         }
-        staithe.cli(&[&format!("{kind}:install")]).succeeds();
+        if is_service(kind) {
+            staithe.cli(&[&format!("{kind}:install")]).succeeds();
+        } else {
+            staithe.cli(&["plugin:enable", kind]).succeeds();
+            staithe.cli(&["plugin:disable", kind]).succeeds();
+        }
         // Its image stays; each test installs what it needs.
         if foreign.exists() {
             staithe.cli(&["plugin:uninstall", kind, "--force"]).succeeds();
@@ -524,6 +538,17 @@ fn make_service_template(types: &[&str]) -> PathBuf {
     staithe.cli(&["ssh-keys:remove", "alice"]).succeeds();
     keep_as_template(&staithe, &template);
     template
+}
+
+/// What a plugin, bundled or a test's own, says of itself.
+fn manifest(plugin: &str) -> String {
+    let bundled = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plugins").join(plugin);
+    let folder = if bundled.exists() { bundled } else { plugin_fixture(plugin) };
+    std::fs::read_to_string(folder.join("plugin.toml")).unwrap()
+}
+
+fn is_service(plugin: &str) -> bool {
+    manifest(plugin).lines().any(|line| line == "[service]")
 }
 
 /// A plugin that is a test's own.
