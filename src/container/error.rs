@@ -28,6 +28,12 @@ pub enum Error {
         /// The container.
         id: String,
     },
+    /// No container is made any more: everything is being taken down.
+    #[error("container `{id}` is not made any more, as everything ends")]
+    Closed {
+        /// The container.
+        id: String,
+    },
     /// The operation does not fit its state, such as starting it twice.
     #[error("container `{id}` is {status}, cannot {operation}")]
     WrongState {

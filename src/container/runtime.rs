@@ -44,6 +44,8 @@ struct Inner {
     program: OwnedFd,
     filter: PathBuf,
     hierarchy: Hierarchy,
+    /// Whether containers may still be made. Held by each that is in the making.
+    open: tokio::sync::RwLock<bool>,
     /// Channels to the monitors of containers that wait for `start`.
     waiting: Mutex<HashMap<String, Channel>>,
 }
@@ -83,7 +85,8 @@ impl Runtime {
         atomic_file::write_volatile(&filter, &bytes, 0o600)
             .map_err(|source| state_error("write", &filter, source))?;
         let waiting = Mutex::default();
-        let inner = Inner { config, containers, program, filter, hierarchy, waiting };
+        let open = tokio::sync::RwLock::new(true);
+        let inner = Inner { config, containers, program, filter, hierarchy, open, waiting };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -97,6 +100,10 @@ impl Runtime {
     /// Not cancel-safe: `delete` it then.
     pub async fn create(&self, spec: &ContainerSpec, stdio: Stdio) -> Result<Created, Error> {
         validate::check(spec, stdio)?;
+        let open = self.inner.open.read().await;
+        if !*open {
+            return Err(Error::Closed { id: spec.id.clone() });
+        }
         let dir = self.inner.dir(&spec.id)?;
         match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -110,6 +117,12 @@ impl Runtime {
             let _ = self.delete(&spec.id).await;
         }
         result
+    }
+
+    /// Waits for containers in the making, and makes no further ones: what is listed from now on is
+    /// all there is to take down.
+    pub async fn close(&self) {
+        *self.inner.open.write().await = false;
     }
 
     async fn set_up(

@@ -110,6 +110,8 @@ impl Platform {
     /// Ends everything this instance runs: apps, one-offs, builds, the proxy, links, firewall. What
     /// it keeps on disk stays, so that a later start brings all of it back.
     pub async fn take_down(&self) {
+        // What recovery or a restart is about to start would outlive us.
+        self.runtime.close().await;
         let containers = self.runtime.list().await.unwrap_or_else(|error| {
             tracing::error!(error = report(&error), "cannot list containers");
             Vec::new()

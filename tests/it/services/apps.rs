@@ -378,12 +378,16 @@ fn kill_everything(staithe: &Staithe) {
     staithe.kill_daemon();
     signal(staithe.proxy_pid(), "KILL");
     let group = format!("/{}/", staithe.instance());
+    let containers = std::fs::read_dir(staithe.run_dir().join("containers")).unwrap().flatten();
+    let ids: Vec<_> = containers.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     eventually(SOON, "all containers are killed", || {
         let mut pids = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+            let read = |file| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+            // Monitors are not in the containers' groups, and write down how those end.
+            let monitored = |command: &str| ids.iter().any(|id| command.contains(id.as_str()));
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
-                && cgroup.contains(&group)
+                && (read("cgroup").contains(&group) || monitored(&read("cmdline")))
             {
                 pids.push(pid);
             }
