@@ -170,7 +170,7 @@ impl ProxyHandle {
         tokio::time::timeout(after, self.closed()).await.map_err(|_| Error::Timeout { after })
     }
 
-    /// Returns when the connection is. Usually the proxy is gone then; [`ProxyHandle::again`] knows.
+    /// Returns when the connection is. Usually the proxy is gone then; `again` knows.
     /// Cancel-safe.
     pub async fn closed(&self) {
         self.requests.closed().await;
