@@ -385,7 +385,10 @@ fn kill_everything(staithe: &Staithe) {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let read = |file| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
             // Monitors are not in the containers' groups, and write down how those end.
-            let monitored = |command: &str| ids.iter().any(|id| command.contains(id.as_str()));
+            let monitored = |command: &str| {
+                command.contains("container-monitor")
+                    && ids.iter().any(|id| command.contains(id.as_str()))
+            };
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
                 && (read("cgroup").contains(&group) || monitored(&read("cmdline")))
             {
