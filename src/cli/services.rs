@@ -344,6 +344,16 @@ fn report(service: &ServiceReport) -> Report {
     report.row("Config options", settings.join(" "));
     report.row("Created at", time(service.created_at));
     report.row("Data dir", &service.data_dir);
+    if let (Some(limit), Some(used)) = (service.disk_limit, service.disk_bytes) {
+        let full = match service.disk_full {
+            true => format!(
+                ": full; run `staithe {}:set {} size <more>`, or delete data",
+                service.kind, service.name
+            ),
+            false => String::new(),
+        };
+        report.row("Disk", format!("{} of {limit}{full}", bytes(used)));
+    }
     report.row("Dsn", &service.dsn);
     report.row("Exposed ports", if exposed.is_empty() { "-".into() } else { exposed.join(" ") });
     report.row("Host", &service.host);

@@ -144,7 +144,8 @@ impl Service {
     }
 }
 
-/// `staithe-postgres-shop-db`: as Dokku's `dokku-postgres-shop-db`, a plain host name.
+/// `staithe-postgres-shop-db`: as Dokku's `dokku-postgres-shop-db`, a plain host name. Names that
+/// differ in case, `-` and `_` alone have the same.
 fn host_name(kind: &PluginName, name: &ServiceName) -> String {
     let text = format!("staithe-{kind}-{name}").to_ascii_lowercase().replace('_', "-");
     text.chars().take(63).collect::<String>().trim_end_matches('-').to_owned()

@@ -146,6 +146,12 @@ pub struct ServiceReport {
     pub cpu_limit: Option<MilliCpus>,
     /// What it uses, bytes.
     pub memory_bytes: Option<u64>,
+    /// What its data may take; what the disk has if none.
+    pub disk_limit: Option<Bytes>,
+    /// What its data takes, bytes; known if there is a limit.
+    pub disk_bytes: Option<u64>,
+    /// Whether the limit is reached, or nearly so.
+    pub disk_full: bool,
     /// Settings that were changed.
     pub settings: std::collections::BTreeMap<String, String>,
     /// Where its data is on the machine.

@@ -72,6 +72,8 @@ pub(super) struct Services {
     running: Mutex<HashMap<ServiceId, Running>>,
     histories: Mutex<HashMap<ServiceId, History>>,
     lanes: Mutex<HashMap<ServiceId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held from the question whether a name is free until it is taken.
+    names: Mutex<()>,
     /// Serializes the making of images: two of the same would do the work twice.
     images: tokio::sync::Mutex<()>,
     /// Serializes links: each looks at vars that it then sets, and sets all edges. Whether edges

@@ -17,6 +17,7 @@ use crate::platform::instances::describe;
 use crate::platform::launch::{self, Purpose};
 use crate::platform::{Error, Kind, Platform, Result, clock};
 use crate::support::{report, tasks};
+use crate::sys::fs::Space;
 use crate::wire::ServiceStatus;
 
 /// Ranges of host ids before those of services: the apps'.
@@ -39,8 +40,38 @@ const ASK: Duration = Duration::from_secs(30);
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Lines of the log of one that does not start that are told.
 const TOLD_LINES: usize = 10;
+/// With less left than this, a disk is full: databases take room by the piece (PostgreSQL's log by
+/// 16 MiB), and give back what was not all of one.
+const LITTLE_ROOM: u64 = 16 << 20;
+
+/// Whether a service's disk is full, or so nearly that servers end for it. Of a small one, an
+/// eighth is enough.
+pub(super) fn is_full(space: Space) -> bool {
+    space.free < LITTLE_ROOM.min(space.size / 8)
+}
 
 impl Platform {
+    /// What the file system of a service's data has, if it has one of its own.
+    pub(super) async fn service_space(&self, service: &Service) -> Option<Space> {
+        let volume = self.find_volume(&Self::service_volume(service).ok()?).ok()?;
+        self.volume_space(&volume).await.ok().flatten()
+    }
+
+    /// Adds to the reason of an end that the disk is full, if it is: exit codes do not tell.
+    async fn with_disk(&self, id: ServiceId, how: &str) -> String {
+        let Ok(Some(service)) = self.store.service_by_id(id) else { return how.to_owned() };
+        match self.service_space(&service).await {
+            Some(space) if is_full(space) => {
+                let (free, size) = (space.free >> 20, space.size >> 20);
+                let (kind, name) = (&service.kind, &service.name);
+                format!(
+                    "{how}; its disk is full ({free} MiB of {size} MiB are free: run `staithe {kind}:set {name} size <more>`)"
+                )
+            }
+            _ => how.to_owned(),
+        }
+    }
+
     /// The host ids that the service's ids are.
     pub(super) fn service_ids(&self, id: ServiceId) -> IdMap {
         let first = FIRST_RANGE + id.0;
@@ -263,11 +294,13 @@ impl Platform {
 
     async fn service_ended(&self, id: ServiceId, running: &Running, how: &str) {
         let before = self.0.services.running(id).map(|now| now.status);
-        self.service_history(id, |history| history.last_exit = Some(how.to_owned()));
+        let wanted = !matches!(before, None | Some(ServiceStatus::Stopping));
+        // Of one that is to end, the volume may be going as well.
+        let how = if wanted { self.with_disk(id, how).await } else { how.to_owned() };
+        self.service_history(id, |history| history.last_exit = Some(how.clone()));
         self.clean_up(&running.container).await;
         // A crash loop makes a log file each time.
         self.prune_log_dir(&self.service_log_dir(id), &[]).await;
-        let wanted = !matches!(before, None | Some(ServiceStatus::Stopping));
         // One that never was ready is reported by whoever waits for it.
         let was_ready = matches!(before, Some(ServiceStatus::Running | ServiceStatus::Paused));
         {
@@ -283,7 +316,7 @@ impl Platform {
         }
         running.ended.cancel();
         if wanted && was_ready {
-            self.start_service_later(id, clock::now().since(running.started_at), how);
+            self.start_service_later(id, clock::now().since(running.started_at), &how);
         }
     }
 

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::images::ImageFor;
+use super::running::is_full;
 use super::{ServiceType, locked};
 use crate::build::Output;
 use crate::domain::{
@@ -62,6 +63,7 @@ impl Platform {
         let (restarts, last_exit) = self
             .service_history(service.id, |history| (history.restarts, history.last_exit.clone()));
         let volume = self.find_volume(&Self::service_volume(service)?);
+        let space = self.service_space(service).await;
         let data_dir = match volume {
             Ok(volume) => self
                 .ensure_mounted(&volume)
@@ -87,6 +89,9 @@ impl Platform {
             memory_limit: Bytes(memory),
             cpu_limit: service.settings.cpu,
             memory_bytes: stats.map(|stats| stats.memory_bytes),
+            disk_limit: service.settings.size,
+            disk_bytes: space.map(|space| space.size.saturating_sub(space.free)),
+            disk_full: space.is_some_and(is_full),
             settings: service.settings.options.clone(),
             data_dir,
             restarts,
@@ -142,11 +147,12 @@ impl Platform {
         self.enabled_plugin(kind)?;
         let kind = self.service_type(kind)?;
         check_new(&new)?;
-        let name = &kind.manifest().name;
-        if self.store.service(name, &new.name)?.is_some() {
-            let message = format!("{name} service `{}` already exists", new.name);
-            return Err(Error::new(Kind::Conflict, message));
-        }
+        self.name_is_free(&self.draft_service(
+            &kind,
+            new.name.clone(),
+            ServiceSettings::default(),
+            String::new(),
+        ))?;
         let actor = actor.clone();
         Ok(self.operate(Journal::new(), move |platform, output, _cancel| async move {
             let settings = ServiceSettings {
@@ -167,6 +173,31 @@ impl Platform {
             output.section(&format!("{} container created: {}", kind.service().title, new.name));
             platform.report_service(&service).await
         }))
+    }
+
+    /// Whether a drafted service may be called so. Its host name must be its own as well: an app that
+    /// is linked to two of the same would reach one of them by both addresses.
+    ///
+    /// # Errors
+    /// `Conflict`.
+    fn name_is_free(&self, draft: &Service) -> Result<()> {
+        if self.store.service(&draft.kind, &draft.name)?.is_some() {
+            let message = format!("{} already exists", draft.title());
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        let host = draft.host();
+        let others = self.store.services()?;
+        match others.iter().find(|other| other.host() == host) {
+            Some(other) => {
+                let (draft, other) = (draft.title(), other.title());
+                let message =
+                    format!("{draft} would have the host name of {other}, which is `{host}`");
+                Err(Error::new(Kind::Conflict, message).hint(
+                    "choose another name; host names know no upper case, and `_` in them becomes `-`",
+                ))
+            }
+            None => Ok(()),
+        }
     }
 
     /// A service that is in no store yet.
@@ -200,11 +231,11 @@ impl Platform {
         let addresses = self.network.allocate()?;
         self.network.reserve(addresses)?;
         let draft = Service { v4: addresses.v4, v6: addresses.v6, ..draft.clone() };
-        let service = match self.store.add_service(&draft) {
+        let service = match self.keep_draft(&draft) {
             Ok(service) => service,
             Err(error) => {
                 self.network.free(addresses);
-                return Err(error.into());
+                return Err(error);
             }
         };
         let _lane = self.0.services.lane(service.id).await;
@@ -230,6 +261,13 @@ impl Platform {
             return Err(error);
         }
         Ok(service)
+    }
+
+    /// Keeps a draft if its name is free. Names are asked for and taken one at a time.
+    fn keep_draft(&self, draft: &Service) -> Result<Service> {
+        let _turn = locked(&self.0.services.names);
+        self.name_is_free(draft)?;
+        Ok(self.store.add_service(draft)?)
     }
 
     pub(super) fn service_created(&self, service: &Service, actor: &Actor) {
@@ -302,10 +340,7 @@ impl Platform {
     ) -> Result<Operation<ServiceReport>> {
         let source = self.find_service(kind, from)?;
         let kind = self.service_type(kind)?;
-        if self.store.service(&source.kind, &to)?.is_some() {
-            let message = format!("{} service `{to}` already exists", source.kind);
-            return Err(Error::new(Kind::Conflict, message));
-        }
+        self.name_is_free(&Service { name: to.clone(), ..source.clone() })?;
         self.exportable(&source)?;
         let (actor, from) = (actor.clone(), from.clone());
         Ok(self.operate(Journal::new(), move |platform, output, _cancel| async move {
