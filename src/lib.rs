@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! interfaces   cli     api     ssh              translate; decide nothing
+//!                      web                       what HTTP doors share: caller, guard, errors
 //! rules                platform                 one method per user verb; composes mechanisms
 //! mechanisms   container image network build git proxy certificate archive plugin store
 //! ground       sys  support
@@ -34,6 +35,7 @@ pub mod platform;
 pub mod api;
 pub mod cli;
 pub mod ssh;
+pub mod web;
 // Wiring: the only code that sees all of it.
 pub mod config;
 pub mod daemon;

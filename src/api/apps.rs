@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use super::stream::{self, OnDrop};
 use crate::domain;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body};
 use crate::wire::{AppReport, CloneApp, DeployBranch, NewApp, RenameApp};
 
 pub(super) async fn list(

@@ -1,35 +1,44 @@
 //! Backups of services: `/services/{type}/{name}/backups`, `…/restore` and `…/backup-settings`.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
+use axum::routing::{delete, get, patch, post};
 use serde::Deserialize;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{Body, Id, Query, TypeAndName};
 use super::router::Parts;
 use super::stream::{self, OnDrop};
 use crate::domain::BackupId;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{Body, Id, Query, TypeAndName};
 use crate::wire::{
     BackupChange, BackupChoice, BackupReport, BackupRequest, BackupStatus, RestoreRequest,
 };
 
 /// Below `/services/{type}/{name}`.
-pub(super) fn service_routes() -> Router<Parts> {
-    Router::new()
-        .route("/backups", get(list).post(backup))
-        .route("/backups/verify", post(verify))
-        .route("/backups/{id}", get(info).delete(remove))
-        .route("/restore", post(restore))
-        .route("/backup-settings", get(status).patch(set))
+pub(super) fn service_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(SERVICES_BACKUP_LIST, "/backups", get(list))
+        .at(SERVICES_BACKUP, "/backups", post(backup))
+        .at(SERVICES_BACKUP_VERIFY, "/backups/verify", post(verify))
+        .at(SERVICES_BACKUP_INFO, "/backups/{id}", get(info))
+        .at(SERVICES_BACKUP_REMOVE, "/backups/{id}", delete(remove))
+        .at(SERVICES_RESTORE, "/restore", post(restore))
+        .at(SERVICES_BACKUP_STATUS, "/backup-settings", get(status))
+        .at(SERVICES_BACKUP_SET, "/backup-settings", patch(set))
 }
 
 /// `/backup-settings`.
-pub(super) fn settings_routes() -> MethodRouter<Parts> {
-    get(global).patch(set_global)
+pub(super) fn machine_routes() -> Routes<Parts> {
+    Routes::new().at(SERVICES_BACKUP_REPORT_GLOBAL, "/backup-settings", get(global)).at(
+        SERVICES_BACKUP_SET_GLOBAL,
+        "/backup-settings",
+        patch(set_global),
+    )
 }
 
 async fn list(

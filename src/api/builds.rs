@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Id, Query};
 use super::stream;
 use crate::domain::{Build, BuildId};
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body, Id, Query};
 use crate::wire::{CancelBuild, ListQuery};
 
 pub(super) async fn list(

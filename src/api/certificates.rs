@@ -1,39 +1,48 @@
 //! `/apps/{app}/certificate`, and `/letsencrypt` of one app and of all.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
+use axum::routing::{delete, get, patch, post, put};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use super::router::Parts;
 use super::stream::{self, OnDrop};
 use crate::domain::Secret;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body};
 use crate::wire::{
     AcmeChange, AcmeDomain, AcmeRenew, AcmeReport, CertificateChange, CertificateReport,
     GenerateCertificate, GeneratedCertificate, NewCertificate,
 };
 
 /// Below `/apps/{app}`.
-pub(super) fn app_routes() -> Router<Parts> {
-    Router::new()
-        .route("/certificate", get(report).put(add).delete(remove))
-        .route("/certificate/generate", post(generate))
-        .route("/certificate/chain", get(chain))
-        .route("/certificate/key", post(key))
-        .route("/letsencrypt", get(acme_report).patch(set_acme))
-        .route("/letsencrypt/enable", post(enable))
-        .route("/letsencrypt/disable", post(disable))
-        .route("/letsencrypt/renew", post(renew))
-        .route("/letsencrypt/revoke", post(revoke))
+pub(super) fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(CERTS_REPORT, "/certificate", get(report))
+        .at(CERTS_ADD, "/certificate", put(add))
+        .at(CERTS_REMOVE, "/certificate", delete(remove))
+        .at(CERTS_GENERATE, "/certificate/generate", post(generate))
+        .at(CERTS_CHAIN, "/certificate/chain", get(chain))
+        .at(CERTS_KEY, "/certificate/key", post(key))
+        .at(LETSENCRYPT_REPORT, "/letsencrypt", get(acme_report))
+        .at(LETSENCRYPT_SET, "/letsencrypt", patch(set_acme))
+        .at(LETSENCRYPT_ENABLE, "/letsencrypt/enable", post(enable))
+        .at(LETSENCRYPT_DISABLE, "/letsencrypt/disable", post(disable))
+        .at(LETSENCRYPT_RENEW, "/letsencrypt/renew", post(renew))
+        .at(LETSENCRYPT_REVOKE, "/letsencrypt/revoke", post(revoke))
 }
 
 /// `/letsencrypt`.
-pub(super) fn acme_routes() -> MethodRouter<Parts> {
-    get(global_acme).patch(set_global_acme)
+pub(super) fn machine_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(LETSENCRYPT_REPORT_GLOBAL, "/letsencrypt", get(global_acme))
+        .at(LETSENCRYPT_SET_GLOBAL, "/letsencrypt", patch(set_global_acme))
+        .at(LETSENCRYPT_LIST, "/letsencrypt/certificates", get(acme_list))
+        .at(LETSENCRYPT_AUTO_RENEW, "/letsencrypt/renew", post(renew_all))
 }
 
 async fn report(

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body};
 use crate::wire::{CheckChange, CheckReport, CheckResult};
 
 pub(super) async fn report(

@@ -1,17 +1,19 @@
 //! `/apps/{app}/cron`, and `/cron` for all apps.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::routing::{get, patch, post, put};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Id, Query};
 use super::router::Parts;
 use super::stream::{self, OnDrop};
+use crate::domain::access::*;
 use crate::domain::{CronRun, CronTaskId};
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body, Id, Query};
 use crate::wire::{
     CronChange, CronHistoryQuery, CronReport, CronRunRequest, GlobalCronReport, Switch,
 };
@@ -19,12 +21,13 @@ use crate::wire::{
 /// Runs shown unless told otherwise.
 const DEFAULT_RUNS: usize = 20;
 
-pub(super) fn app_routes() -> Router<Parts> {
-    Router::new()
-        .route("/cron", get(report).patch(set))
-        .route("/cron/runs", get(runs))
-        .route("/cron/{id}/run", post(run))
-        .route("/cron/{id}/active", put(switch))
+pub(super) fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(CRON_REPORT, "/cron", get(report))
+        .at(CRON_SET, "/cron", patch(set))
+        .at(CRON_RUNS, "/cron/runs", get(runs))
+        .at(CRON_RUN, "/cron/{id}/run", post(run))
+        .at(CRON_SWITCH, "/cron/{id}/active", put(switch))
 }
 
 async fn report(

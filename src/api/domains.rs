@@ -2,19 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{delete, get, post, put};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use super::router::Parts;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body};
 use crate::wire::{DomainList, DomainReport};
 
 type Report = Result<Json<DomainReport>, Refusal>;
 
-pub(super) fn routes() -> MethodRouter<Parts> {
-    get(report).post(add).delete(remove).put(set)
+pub(super) fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(DOMAINS_REPORT, "/domains", get(report))
+        .at(DOMAINS_ADD, "/domains", post(add))
+        .at(DOMAINS_REMOVE, "/domains", delete(remove))
+        .at(DOMAINS_SET, "/domains", put(set))
 }
 
 async fn report(State(platform): State<Platform>, App(app): App) -> Report {

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::error::Refusal;
-use super::extract::Query;
 use crate::domain::Event;
 use crate::platform::Platform;
+use crate::web::Query;
+use crate::web::Refusal;
 use crate::wire::EventQuery;
 
 pub(super) async fn list(

@@ -2,16 +2,17 @@
 //! `/routes`.
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{MethodRouter, get, put};
+use axum::routing::{delete, get, patch, post, put};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Id};
 use super::router::Parts;
 use crate::domain::PageOccasion;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body, Id};
 use crate::wire::{
     MaintenanceReport, NewRoute, PageContent, PageReport, PortList, PortRemoval, PortReport,
     ProxyChange, ProxyReport, ProxyUpgradeReport, RouteRemoval, RouteReport, Switch,
@@ -20,23 +21,32 @@ use crate::wire::{
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// What is said of all apps.
-pub(super) fn machine_routes() -> Router<Parts> {
-    Router::new()
-        .route("/proxy", get(global_proxy).patch(set_global_proxy))
-        .route("/proxy/upgrade", axum::routing::post(upgrade_proxy))
-        .route("/routes", get(all_routes))
+pub(super) fn machine_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(PROXY_REPORT_GLOBAL, "/proxy", get(global_proxy))
+        .at(PROXY_SET_GLOBAL, "/proxy", patch(set_global_proxy))
+        .at(PROXY_UPGRADE, "/proxy/upgrade", post(upgrade_proxy))
+        .at(ROUTES_LIST, "/routes", get(all_routes))
 }
 
 /// What is said of one app.
-pub(super) fn app_routes() -> Router<Parts> {
-    Router::new()
-        .route("/proxy", get(proxy).patch(set_proxy))
-        .route("/proxy/enabled", put(set_proxy_enabled))
-        .route("/ports", ports())
-        .route("/maintenance", get(maintenance).put(set_maintenance))
-        .route("/pages", get(pages))
-        .route("/pages/{id}", put(set_page).delete(clear_page))
-        .route("/routes", get(routes).post(add_route).delete(remove_route))
+pub(super) fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(PROXY_REPORT, "/proxy", get(proxy))
+        .at(PROXY_SET, "/proxy", patch(set_proxy))
+        .at(PROXY_SWITCH, "/proxy/enabled", put(set_proxy_enabled))
+        .at(PORTS_REPORT, "/ports", get(report_ports))
+        .at(PORTS_ADD, "/ports", post(add_ports))
+        .at(PORTS_SET, "/ports", put(set_ports))
+        .at(PORTS_REMOVE, "/ports", delete(remove_ports))
+        .at(MAINTENANCE_REPORT, "/maintenance", get(maintenance))
+        .at(MAINTENANCE_SET, "/maintenance", put(set_maintenance))
+        .at(PAGES_LIST, "/pages", get(pages))
+        .at(PAGES_SET, "/pages/{id}", put(set_page))
+        .at(PAGES_CLEAR, "/pages/{id}", delete(clear_page))
+        .at(ROUTES_OF_APP, "/routes", get(routes))
+        .at(ROUTES_ADD, "/routes", post(add_route))
+        .at(ROUTES_REMOVE, "/routes", delete(remove_route))
 }
 
 async fn global_proxy(State(platform): State<Platform>) -> Answer<ProxyReport> {
@@ -80,10 +90,6 @@ async fn set_proxy_enabled(
     Body(switch): Body<Switch>,
 ) -> Answer<ProxyReport> {
     Ok(Json(platform.set_proxy_enabled(&caller.actor, &app, switch).await?))
-}
-
-fn ports() -> MethodRouter<Parts> {
-    get(report_ports).post(add_ports).put(set_ports).delete(remove_ports)
 }
 
 async fn report_ports(State(platform): State<Platform>, App(app): App) -> Answer<PortReport> {

@@ -3,10 +3,10 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::error::Refusal;
-use super::extract::{App, Query};
 use super::stream;
 use crate::platform::Platform;
+use crate::web::Refusal;
+use crate::web::{App, Query};
 use crate::wire::{AccessLogQuery, LogQuery};
 
 pub(super) async fn logs(

@@ -1,19 +1,21 @@
 //! `/plugins` and `/plugin-triggers`.
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, patch, post};
-use axum::{Json, Router};
+use axum::routing::{delete, get, patch, post};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{Body, Id, Query};
 use super::router::Parts;
 use super::session::{Sessions, Upgrade};
 use super::stream::{self, OnDrop};
 use crate::domain::PluginName;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{Body, Id, Query};
 use crate::wire::{
     API_PREFIX, InstallPlugin, PluginQuery, PluginReport, PluginSettings, RunRequest, SetPlugin,
     TriggerPlugins, TriggerReport,
@@ -36,16 +38,19 @@ pub(super) async fn authorize(
 }
 
 /// The paths of plugins.
-pub(super) fn routes() -> Router<Parts> {
+pub(super) fn routes() -> Routes<Parts> {
     let install = post(install).layer(DefaultBodyLimit::max(MAX_ARCHIVE));
-    Router::new()
-        .route("/plugins", get(list).merge(install))
-        .route("/plugins/{id}", get(info).delete(uninstall))
-        .route("/plugins/{id}/enable", post(enable))
-        .route("/plugins/{id}/disable", post(disable))
-        .route("/plugins/{id}/settings", get(settings).merge(patch(set)))
-        .route("/plugins/{id}/command", post(command))
-        .route("/plugin-triggers", post(trigger))
+    Routes::new()
+        .at(PLUGIN_LIST, "/plugins", get(list))
+        .at(PLUGIN_INSTALL, "/plugins", install)
+        .at(PLUGIN_INFO, "/plugins/{id}", get(info))
+        .at(PLUGIN_UNINSTALL, "/plugins/{id}", delete(uninstall))
+        .at(PLUGIN_ENABLE, "/plugins/{id}/enable", post(enable))
+        .at(PLUGIN_DISABLE, "/plugins/{id}/disable", post(disable))
+        .at(PLUGIN_SETTINGS, "/plugins/{id}/settings", get(settings))
+        .at(PLUGIN_SET, "/plugins/{id}/settings", patch(set))
+        .at(PLUGIN_COMMAND, "/plugins/{id}/command", post(command))
+        .at(PLUGIN_TRIGGER, "/plugin-triggers", post(trigger))
 }
 
 async fn list(State(platform): State<Platform>) -> Result<Json<Vec<PluginReport>>, Refusal> {

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use super::stream::{self, OnDrop};
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body};
 use crate::wire::{ProcessReport, ScaleRequest};
 
 pub(super) async fn report(

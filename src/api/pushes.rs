@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Id, Text};
 use super::stream::{self, OnDrop};
 use crate::platform::{Error, Kind, Platform};
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body, Id, Text};
 use crate::wire::{PushOutcome, PushRequest};
 
 pub(super) async fn push(

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, patch, post, put};
 
-use super::error::Refusal;
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, edge, events, front, logs,
-    metrics, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
+    apps, backups, builds, certificates, checks, config, cron, domains, events, front, logs,
+    metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
     storage, system,
 };
+use crate::domain::access::*;
 use crate::platform::{Error, Kind, Platform};
+use crate::web::{Refusal, Routes, edge};
 use crate::wire::API_PREFIX;
 
 /// The largest request body: all config vars (512 KiB) with every byte escaped in JSON.
@@ -47,82 +49,89 @@ impl FromRef<Parts> for Arc<dyn Shell> {
 
 /// The whole API.
 pub(super) fn router(parts: Parts) -> Router {
-    let authorize =
-        axum::middleware::from_fn_with_state(parts.platform.clone(), plugins::authorize);
     Router::new()
-        .nest(API_PREFIX, machine_routes().nest("/apps/{app}", app_routes()))
+        .nest(API_PREFIX, machine_routes().below("/apps/{app}", app_routes()).into_router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(authorize)
-        .layer(axum::middleware::from_fn(edge::edge))
+        .layer(from_fn_with_state(parts.platform.clone(), plugins::authorize))
+        .layer(from_fn_with_state(parts.platform.clone(), peer::identify))
+        .layer(from_fn(edge))
         .with_state(parts)
 }
 
 /// What concerns the machine as a whole.
-fn machine_routes() -> Router<Parts> {
-    Router::new()
-        .route("/version", get(system::version))
-        .route("/gc", post(system::collect_garbage))
-        .route("/events", get(events::list))
-        .route("/metrics", get(metrics::metrics))
-        .route("/apps", get(apps::list).post(apps::create))
-        .route("/domains", get(domains::global).put(domains::set_global))
-        .route("/letsencrypt", certificates::acme_routes())
-        .route("/letsencrypt/certificates", get(certificates::acme_list))
-        .route("/letsencrypt/renew", post(certificates::renew_all))
-        .route("/ssh-keys", get(ssh::keys).post(ssh::add_key))
-        .route("/ssh-keys/{id}", delete(ssh::remove_key))
-        .route("/ssh/exec", post(ssh::exec))
-        .nest("/services", services::routes())
-        .nest("/services/{type}/{name}", backups::service_routes())
-        .route("/backup-settings", backups::settings_routes())
-        .nest("/service-types", services::type_routes())
-        .route("/stacks", get(stacks::list).post(stacks::build))
-        .route("/stacks/{id}", get(stacks::info).delete(stacks::remove))
-        .merge(storage::machine_routes())
-        .route("/cron", get(cron::global).patch(cron::set_global))
-        .merge(front::machine_routes())
-        .merge(plugins::routes())
+fn machine_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(SYSTEM_VERSION, "/version", get(system::version))
+        .at(GC_RUN, "/gc", post(system::collect_garbage))
+        .at(EVENTS_LIST, "/events", get(events::list))
+        .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
+        .at(APPS_LIST, "/apps", get(apps::list))
+        .at(APPS_CREATE, "/apps", post(apps::create))
+        .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
+        .at(DOMAINS_SET_GLOBAL, "/domains", put(domains::set_global))
+        .and(certificates::machine_routes())
+        .at(SSH_KEYS_LIST, "/ssh-keys", get(ssh::keys))
+        .at(SSH_KEYS_ADD, "/ssh-keys", post(ssh::add_key))
+        .at(SSH_KEYS_REMOVE, "/ssh-keys/{id}", delete(ssh::remove_key))
+        .at(SSH_EXEC, "/ssh/exec", post(ssh::exec))
+        .below("/services", services::routes())
+        .below("/services/{type}/{name}", backups::service_routes())
+        .and(backups::machine_routes())
+        .below("/service-types", services::type_routes())
+        .at(STACKS_LIST, "/stacks", get(stacks::list))
+        .at(STACKS_BUILD, "/stacks", post(stacks::build))
+        .at(STACKS_INFO, "/stacks/{id}", get(stacks::info))
+        .at(STACKS_REMOVE, "/stacks/{id}", delete(stacks::remove))
+        .and(storage::machine_routes())
+        .at(CRON_REPORT_GLOBAL, "/cron", get(cron::global))
+        .at(CRON_SET_GLOBAL, "/cron", patch(cron::set_global))
+        .and(front::machine_routes())
+        .and(plugins::routes())
 }
 
 /// What concerns one app, below `/apps/{app}`.
-fn app_routes() -> Router<Parts> {
-    Router::new()
-        .merge(certificates::app_routes())
-        .route("/", get(apps::info).delete(apps::destroy))
-        .route("/rename", post(apps::rename))
-        .route("/clone", post(apps::clone))
-        .route("/deploy-branch", put(apps::set_deploy_branch))
-        .route("/config", get(config::show).patch(config::change))
-        .route("/processes", get(processes::report).patch(processes::scale))
-        .route("/start", post(processes::start))
-        .route("/stop", post(processes::stop))
-        .route("/restart", post(processes::restart))
-        .route("/rebuild", post(processes::rebuild))
-        .route("/run", post(session::run))
-        .route("/enter", post(session::enter))
-        .route("/logs", get(logs::logs))
-        .route("/access-log", get(logs::access_log))
-        .route("/releases", get(releases::list))
-        .route("/releases/{id}", get(releases::info))
-        .route("/rollback", post(releases::rollback))
-        .route("/builds", get(builds::list))
-        .route("/builds/cancel", post(builds::cancel))
-        .route("/builds/{id}", get(builds::info))
-        .route("/builds/{id}/output", get(builds::output))
-        .route("/domains", domains::routes())
-        .route("/services", get(services::of_app))
-        .route("/resources", get(resources::report))
-        .route("/resources/limits", patch(resources::limit))
-        .route("/resources/reservations", patch(resources::reserve))
-        .route("/checks", get(checks::report).patch(checks::set))
-        .route("/checks/run", post(checks::run))
-        .route("/mounts", storage::app_routes())
-        .merge(cron::app_routes())
-        .route("/pushes", post(pushes::push))
-        .route("/pushes/{id}", get(pushes::outcome))
-        .merge(front::app_routes())
+fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .and(certificates::app_routes())
+        .at(APPS_INFO, "/", get(apps::info))
+        .at(APPS_DESTROY, "/", delete(apps::destroy))
+        .at(APPS_RENAME, "/rename", post(apps::rename))
+        .at(APPS_CLONE, "/clone", post(apps::clone))
+        .at(APPS_SET_DEPLOY_BRANCH, "/deploy-branch", put(apps::set_deploy_branch))
+        .at(CONFIG_SHOW, "/config", get(config::show))
+        .at(CONFIG_SET, "/config", patch(config::change))
+        .at(PS_REPORT, "/processes", get(processes::report))
+        .at(PS_SCALE, "/processes", patch(processes::scale))
+        .at(PS_START, "/start", post(processes::start))
+        .at(PS_STOP, "/stop", post(processes::stop))
+        .at(PS_RESTART, "/restart", post(processes::restart))
+        .at(PS_REBUILD, "/rebuild", post(processes::rebuild))
+        .at(RUN_START, "/run", post(session::run))
+        .at(ENTER_START, "/enter", post(session::enter))
+        .at(LOGS_SHOW, "/logs", get(logs::logs))
+        .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
+        .at(RELEASES_LIST, "/releases", get(releases::list))
+        .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
+        .at(RELEASES_ROLLBACK, "/rollback", post(releases::rollback))
+        .at(BUILDS_LIST, "/builds", get(builds::list))
+        .at(BUILDS_CANCEL, "/builds/cancel", post(builds::cancel))
+        .at(BUILDS_INFO, "/builds/{id}", get(builds::info))
+        .at(BUILDS_OUTPUT, "/builds/{id}/output", get(builds::output))
+        .and(domains::app_routes())
+        .at(SERVICES_OF_APP, "/services", get(services::of_app))
+        .at(RESOURCE_REPORT, "/resources", get(resources::report))
+        .at(RESOURCE_LIMIT, "/resources/limits", patch(resources::limit))
+        .at(RESOURCE_RESERVE, "/resources/reservations", patch(resources::reserve))
+        .at(CHECKS_REPORT, "/checks", get(checks::report))
+        .at(CHECKS_SET, "/checks", patch(checks::set))
+        .at(CHECKS_RUN, "/checks/run", post(checks::run))
+        .and(storage::app_routes())
+        .and(cron::app_routes())
+        .at(GIT_PUSH, "/pushes", post(pushes::push))
+        .at(GIT_PUSH_OUTCOME, "/pushes/{id}", get(pushes::outcome))
+        .and(front::app_routes())
 }
 
 async fn unknown_path() -> Refusal {

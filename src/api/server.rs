@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::caller::Peer;
+use super::peer::Peer;
 use super::router::{Parts, router};
 use super::session::Sessions;
 use super::ssh::Shell;

@@ -3,46 +3,52 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, patch, post};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Query, Type, TypeAndName};
 use super::router::Parts;
 use super::session::{Sessions, Upgrade};
 use super::stream::{self, OnDrop};
 use crate::domain::ExposedPort;
+use crate::domain::access::*;
 use crate::platform::{LogQuery, Platform, RunRequest};
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body, Query, Type, TypeAndName};
 use crate::wire::{
     CloneService, ExposeService, LinkReport, LinkService, NewService, ServiceReport, SetService,
     UnlinkService,
 };
 
 /// What is below `/services`.
-pub(super) fn routes() -> axum::Router<Parts> {
-    axum::Router::new()
-        .route("/{type}", get(list).post(create))
-        .route("/{type}/{name}", get(info).delete(destroy))
-        .route("/{type}/{name}/clone", post(clone))
-        .route("/{type}/{name}/links", get(links).post(link))
-        .route("/{type}/{name}/links/{app}", axum::routing::delete(unlink))
-        .route("/{type}/{name}/links/{app}/promote", post(promote))
-        .route("/{type}/{name}/expose", post(expose).delete(unexpose))
-        .route("/{type}/{name}/start", post(start))
-        .route("/{type}/{name}/stop", post(stop))
-        .route("/{type}/{name}/restart", post(restart))
-        .route("/{type}/{name}/pause", post(pause))
-        .route("/{type}/{name}/settings", axum::routing::patch(set))
-        .route("/{type}/{name}/logs", get(logs))
-        .route("/{type}/{name}/connect", post(connect))
-        .route("/{type}/{name}/enter", post(enter))
-        .route("/{type}/{name}/export", post(export))
-        .route("/{type}/{name}/import", post(import))
+pub(super) fn routes() -> Routes<Parts> {
+    Routes::new()
+        .at(SERVICES_LIST, "/{type}", get(list))
+        .at(SERVICES_CREATE, "/{type}", post(create))
+        .at(SERVICES_INFO, "/{type}/{name}", get(info))
+        .at(SERVICES_DESTROY, "/{type}/{name}", delete(destroy))
+        .at(SERVICES_CLONE, "/{type}/{name}/clone", post(clone))
+        .at(SERVICES_LINKS, "/{type}/{name}/links", get(links))
+        .at(SERVICES_LINK, "/{type}/{name}/links", post(link))
+        .at(SERVICES_UNLINK, "/{type}/{name}/links/{app}", delete(unlink))
+        .at(SERVICES_PROMOTE, "/{type}/{name}/links/{app}/promote", post(promote))
+        .at(SERVICES_EXPOSE, "/{type}/{name}/expose", post(expose))
+        .at(SERVICES_UNEXPOSE, "/{type}/{name}/expose", delete(unexpose))
+        .at(SERVICES_START, "/{type}/{name}/start", post(start))
+        .at(SERVICES_STOP, "/{type}/{name}/stop", post(stop))
+        .at(SERVICES_RESTART, "/{type}/{name}/restart", post(restart))
+        .at(SERVICES_PAUSE, "/{type}/{name}/pause", post(pause))
+        .at(SERVICES_SET, "/{type}/{name}/settings", patch(set))
+        .at(SERVICES_LOGS, "/{type}/{name}/logs", get(logs))
+        .at(SERVICES_CONNECT, "/{type}/{name}/connect", post(connect))
+        .at(SERVICES_ENTER, "/{type}/{name}/enter", post(enter))
+        .at(SERVICES_EXPORT, "/{type}/{name}/export", post(export))
+        .at(SERVICES_IMPORT, "/{type}/{name}/import", post(import))
 }
 
 /// What makes the image of a type, below `/service-types`.
-pub(super) fn type_routes() -> axum::Router<Parts> {
-    axum::Router::new().route("/{type}/install", post(install))
+pub(super) fn type_routes() -> Routes<Parts> {
+    Routes::new().at(SERVICES_INSTALL_TYPE, "/{type}/install", post(install))
 }
 
 async fn list(

@@ -30,13 +30,13 @@ use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body};
 use crate::platform::{Error, Kind, Platform, Session};
 use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::{report, tasks};
 use crate::sys;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Body};
 use crate::wire::frames::{Frame, FrameCodec};
 use crate::wire::{RunRequest, SESSION_PROTOCOL};
 

@@ -7,12 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{Body, Id, Text};
 use super::session::{Remote, Sessions, Upgrade};
 use crate::domain::Actor;
 use crate::platform::{Error, Platform};
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{Body, Id, Text};
 use crate::wire::{ExecRequest, NewSshKey, SshKey};
 
 /// Starts what an SSH client asks for: git's services and Staithe's commands. The SSH server is the

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{Body, Id, Text};
 use super::stream::{self, OnDrop};
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{Body, Id, Text};
 use crate::wire::{NewStack, StackReport};
 
 pub(super) async fn list(

@@ -1,29 +1,37 @@
 //! `/volumes`, and `/apps/{app}/mounts`.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get};
-use axum::{Json, Router};
+use axum::routing::{delete, get, patch, post};
 
-use super::caller::Caller;
-use super::error::Refusal;
-use super::extract::{App, Body, Id};
 use super::router::Parts;
 use super::stream::{self, OnDrop};
 use crate::domain::VolumeName;
+use crate::domain::access::*;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::Routes;
+use crate::web::{App, Body, Id};
 use crate::wire::{
     MountRequest, StorageReport, UnmountRequest, VolumeReport, VolumeRequest, VolumeResize,
 };
 
-pub(super) fn machine_routes() -> Router<Parts> {
-    Router::new()
-        .route("/volumes", get(list).post(create))
-        .route("/volumes/{id}", get(info).delete(destroy).patch(resize))
+pub(super) fn machine_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(STORAGE_LIST, "/volumes", get(list))
+        .at(STORAGE_CREATE, "/volumes", post(create))
+        .at(STORAGE_INFO, "/volumes/{id}", get(info))
+        .at(STORAGE_DESTROY, "/volumes/{id}", delete(destroy))
+        .at(STORAGE_RESIZE, "/volumes/{id}", patch(resize))
 }
 
-pub(super) fn app_routes() -> MethodRouter<Parts> {
-    get(report).post(mount).delete(unmount)
+pub(super) fn app_routes() -> Routes<Parts> {
+    Routes::new()
+        .at(STORAGE_REPORT, "/mounts", get(report))
+        .at(STORAGE_MOUNT, "/mounts", post(mount))
+        .at(STORAGE_UNMOUNT, "/mounts", delete(unmount))
 }
 
 async fn list(State(platform): State<Platform>) -> Result<Json<Vec<VolumeReport>>, Refusal> {

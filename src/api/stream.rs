@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::DropGuard;
 
-use super::edge::log_failure;
-use super::error::problem;
 use crate::platform::{Error, Follower, Journal, Kind, Operation};
+use crate::web::log_failure;
+use crate::web::problem;
 use crate::wire::{LogLine, NDJSON, StreamItem};
 
 /// What becomes of an operation whose client goes away before its end.

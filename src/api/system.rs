@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::caller::Caller;
-use super::error::Refusal;
 use crate::platform::Platform;
+use crate::web::Caller;
+use crate::web::Refusal;
 use crate::wire::{GarbageReport, VersionReport};
 
 pub(super) async fn version() -> Json<VersionReport> {

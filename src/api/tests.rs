@@ -4,29 +4,33 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::extract::State;
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::caller::{Caller, Peer};
-use super::edge::edge;
-use super::error::Refusal;
-use super::extract::{App, Id, Query};
+use super::peer::{Peer, actor_of};
 use super::server::{Config, serve_router};
 use super::stream::{self, OnDrop};
 use crate::domain::BuildId;
+use crate::domain::access::Grants;
 use crate::platform::{Error, Journal, Kind, Operation};
 use crate::support::shutdown::{self, Controller, Phase};
 use crate::support::tasks;
+use crate::web::Caller;
+use crate::web::Refusal;
+use crate::web::{App, Id, Query};
+use crate::web::{RequestId, edge};
 use crate::wire::{ACTOR_HEADER, LogQuery, REQUEST_ID_HEADER};
 
 /// How long a test waits for what must happen.
@@ -99,6 +103,15 @@ async fn secret() -> Result<(), Refusal> {
     Err(Error::new(Kind::Internal, "read the store").because(source).into())
 }
 
+/// As the socket does, without a platform that knows of users.
+async fn identify(mut request: Request, next: Next) -> Result<Response, Refusal> {
+    let actor = actor_of(&request)?;
+    let grants = Grants::everything();
+    let RequestId(request_id) = request.extensions().get().cloned().unwrap();
+    request.extensions_mut().insert(Caller { actor, grants, request_id });
+    Ok(next.run(request).await)
+}
+
 fn routes(control: Control) -> Router {
     Router::new()
         .route("/push", post(push))
@@ -109,6 +122,7 @@ fn routes(control: Control) -> Router {
         .route("/logs", get(logs))
         .route("/secret", get(secret))
         .route("/panic", get(panic))
+        .layer(axum::middleware::from_fn(identify))
         .layer(axum::middleware::from_fn(edge))
         .with_state(control)
 }
@@ -143,7 +157,7 @@ impl Server {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         drop(tasks::spawn("test/connection", connection));
-        let request = Request::builder()
+        let request = hyper::Request::builder()
             .method(method)
             .uri(path)
             .header("host", "staithe")

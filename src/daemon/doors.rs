@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use crate::api::{Process, Remote, Shell};
 use crate::config::Config;
+use crate::domain::access::{APPS_CREATE, GIT_FETCH, GIT_PUSH};
 use crate::domain::{Actor, AppName};
 use crate::git::{Service, Session};
 use crate::platform::{Error, Kind, Platform};
@@ -71,6 +72,7 @@ impl Commands for Doors {
             GitService::UploadPack => Service::UploadPack,
             GitService::UploadArchive => Service::UploadArchive,
         };
+        self.may(actor, &request.app, service).await.map_err(|error| refused(&error))?;
         let path = format!("/apps/{}/git", request.app);
         let method = if service == Service::ReceivePack { "POST" } else { "GET" };
         let authorized = self.0.platform.authorize(actor, method, &path).await;
@@ -111,6 +113,19 @@ impl Commands for Doors {
 }
 
 impl Doors {
+    /// Whether `actor` may use git's service on the app; who pushes what is not there makes it.
+    async fn may(&self, actor: &Actor, app: &AppName, service: Service) -> Result<(), Error> {
+        let platform = &self.0.platform;
+        let grants = platform.grants(actor).await?;
+        let pushes = service == Service::ReceivePack;
+        let missing = matches!(platform.app(app).await, Err(e) if e.kind() == Kind::NotFound);
+        Ok(match (pushes, missing) {
+            (true, true) => grants.allow(APPS_CREATE, None)?,
+            (true, false) => grants.allow(GIT_PUSH, Some(app))?,
+            (false, _) => grants.allow(GIT_FETCH, Some(app))?,
+        })
+    }
+
     /// The first push makes the app; nothing else does.
     async fn ensure_app(
         &self,

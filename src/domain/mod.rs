@@ -4,6 +4,7 @@
 //! function. Text that means something is parsed into a type at the edge (`FromStr`) and refused
 //! there with a reason; after the edge no `String` carries a meaning.
 
+pub mod access;
 mod acme;
 mod actor;
 mod app;

@@ -8,6 +8,7 @@ use super::changes::{self, Draft};
 use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
+use crate::domain::access::Role;
 use crate::domain::{Actor, App, AppId, AppName, BranchName, FrontSettings, Release, RunState};
 use crate::plugin::Hook;
 use crate::store::NewApp;
@@ -61,6 +62,10 @@ impl Platform {
         let stack = &self.settings().default_stack;
         let app = self.store.create_app(&NewApp { name, stack, created_at: clock::now() })?;
         self.repositories.ensure(name)?;
+        // Who makes an app may do everything with it.
+        if self.grants(actor).await?.on_app(name) < Some(Role::Admin) {
+            self.store.grant(&actor.name, app.id, Role::Admin)?;
+        }
         self.note(app.id, "app.created", &format!("app `{name}` created"), actor);
         self.publish_routes().await?;
         self.0.desk.wake();

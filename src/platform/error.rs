@@ -1,5 +1,6 @@
 //! What a verb can fail with, and which kind of failure that is.
 
+use crate::domain::access::{Forbidden, On};
 use crate::domain::{AppName, Invalid};
 use crate::support::report;
 use crate::wire::Kind;
@@ -74,6 +75,32 @@ impl Error {
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::new(Kind::Invalid, invalid.to_string())
+    }
+}
+
+/// What a person reads who may not.
+impl From<Forbidden> for Error {
+    fn from(forbidden: Forbidden) -> Self {
+        match forbidden {
+            Forbidden::Hidden(app) => Self::no_app(&app),
+            Forbidden::Scope { verb } => {
+                Self::new(Kind::Denied, format!("this token is not for `{}`", verb.name))
+                    .hint("make one with a scope that includes it: `staithe tokens:create`")
+            }
+            Forbidden::Role { verb, app, held } => {
+                let place = match (&app, verb.on) {
+                    (Some(app), On::App) => format!("on app `{app}`"),
+                    _ => "on the platform".to_owned(),
+                };
+                let held = held.map_or("none".to_owned(), |role| format!("`{role}`"));
+                let message = format!(
+                    "`{}` needs the role `{}` {place}; you have {held}",
+                    verb.name, verb.needs
+                );
+                Self::new(Kind::Denied, message)
+                    .hint("ask an admin for it: `staithe access:add <user> <role> [<app>]`")
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! SSH keys: who may push and run commands.
 
 use super::{Error, Kind, Platform, Result, SshKey, clock};
+use crate::domain::access::Role;
 use crate::domain::{Actor, SshPublicKey};
 use crate::store::StoredKey;
 
@@ -35,8 +36,12 @@ impl Platform {
                 format!("this key is known already, as `{}`", known.name),
             ));
         }
+        if self.store.grants(name)?.is_none() {
+            self.store.add_user(name, Some(Role::Admin), clock::now())?;
+        }
         let stored = StoredKey {
             name: name.to_owned(),
+            user: name.to_owned(),
             fingerprint: key.fingerprint(),
             public_key: key.line().to_owned(),
             added_at: clock::now(),
@@ -64,12 +69,12 @@ impl Platform {
         Ok(())
     }
 
-    /// The name under which a key is known; none if it may not come in.
+    /// The user whose key it is; none if it may not come in.
     ///
     /// # Errors
     /// `Internal`.
     pub fn key_owner(&self, fingerprint: &str) -> Result<Option<String>> {
-        Ok(self.store.ssh_key(fingerprint)?.map(|key| key.name))
+        Ok(self.store.ssh_key(fingerprint)?.map(|key| key.user))
     }
 }
 

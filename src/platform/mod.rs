@@ -12,6 +12,7 @@
 //! **Invariants.** A verb is one method here, whichever interface calls it. At most one deploy of an
 //! app at a time (its lane). Nothing here waits on a request path of an app's users.
 
+mod access;
 mod access_logs;
 mod acme;
 mod apps;

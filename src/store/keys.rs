@@ -8,8 +8,10 @@ use crate::domain::Timestamp;
 /// A key under the name of its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
-    /// The owner's name.
+    /// The key's name.
     pub name: String,
+    /// The user whose key it is.
+    pub user: String,
     /// `SHA256:…`.
     pub fingerprint: String,
     /// OpenSSH's one-line form, without comment.
@@ -26,8 +28,9 @@ impl Store {
     pub fn add_ssh_key(&self, key: &StoredKey) -> Result<()> {
         self.lock()
             .execute(
-                "insert into ssh_keys (name, fingerprint, public_key, added_at) values (?, ?, ?, ?)",
-                params![key.name, key.fingerprint, key.public_key, key.added_at.0],
+                "insert into ssh_keys (name, fingerprint, public_key, added_at, user)
+                 select ?, ?, ?, ?, id from users where name = ?",
+                params![key.name, key.fingerprint, key.public_key, key.added_at.0, key.user],
             )
             .map_err(taken("ssh key", &key.name, "insert ssh key"))?;
         Ok(())
@@ -38,7 +41,8 @@ impl Store {
         let connection = self.lock();
         let mut statement = connection
             .prepare_cached(
-                "select name, fingerprint, public_key, added_at from ssh_keys order by name",
+                "select ssh_keys.name, fingerprint, public_key, added_at, users.name
+                 from ssh_keys join users on users.id = ssh_keys.user order by ssh_keys.name",
             )
             .map_err(failed("list ssh keys"))?;
         let rows = statement.query_map([], key_from).map_err(failed("list ssh keys"))?;
@@ -49,7 +53,8 @@ impl Store {
     pub fn ssh_key(&self, fingerprint: &str) -> Result<Option<StoredKey>> {
         self.lock()
             .query_row(
-                "select name, fingerprint, public_key, added_at from ssh_keys where fingerprint = ?",
+                "select ssh_keys.name, fingerprint, public_key, added_at, users.name
+                 from ssh_keys join users on users.id = ssh_keys.user where fingerprint = ?",
                 [fingerprint],
                 key_from,
             )
@@ -72,5 +77,6 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<StoredKey> {
         fingerprint: row.get(1)?,
         public_key: row.get(2)?,
         added_at: Timestamp(row.get(3)?),
+        user: row.get(4)?,
     })
 }

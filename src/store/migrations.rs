@@ -177,6 +177,24 @@ create table backup_settings (
     primary key (kind, service)
 ) strict;
 ",
+    // Whoever had a key could do everything, and still can; an admin takes away what is too much.
+    "
+create table users (
+    id integer primary key autoincrement,
+    name text not null unique,
+    role text,
+    created_at integer not null
+) strict;
+create table grants (
+    user integer not null references users (id) on delete cascade,
+    app integer not null references apps (id) on delete cascade,
+    role text not null,
+    primary key (user, app)
+) strict;
+insert into users (name, role, created_at) select name, 'admin', added_at from ssh_keys;
+alter table ssh_keys add column user integer references users (id) on delete cascade;
+update ssh_keys set user = (select id from users where users.name = ssh_keys.name);
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

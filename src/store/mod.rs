@@ -21,6 +21,7 @@ mod releases;
 mod services;
 mod settings;
 mod timers;
+mod users;
 mod volumes;
 
 use std::path::{Path, PathBuf};

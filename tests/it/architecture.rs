@@ -41,7 +41,8 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
         ],
         "rules compose mechanisms",
     ),
-    ("api", &["platform", "domain", "wire", "support", "sys"], "an interface translates"),
+    ("web", &["platform", "domain", "wire", "support"], "what HTTP doors share"),
+    ("api", &["web", "platform", "domain", "wire", "support", "sys"], "an interface translates"),
     ("ssh", &["platform", "domain", "support", "sys", "wire"], "an interface translates"),
     ("cli", &["wire", "domain", "support", "sys"], "a client like any other"),
 ];
@@ -51,7 +52,7 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("axum", &["api"]),
+    ("axum", &["web", "api"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),

@@ -3,13 +3,14 @@
 //! The kernel vouches for the peer's user id (`SO_PEERCRED`, unix(7)); nothing a client sends can
 //! change it. Root and the trusted ids may name the person they act for.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
 
-use super::error::Refusal;
 use crate::domain::{Actor, Invalid};
-use crate::platform::{Error, Kind};
+use crate::platform::{Error, Kind, Platform};
+use crate::web::{Caller, Refusal, RequestId};
 use crate::wire::ACTOR_HEADER;
 
 /// The longest actor name; a key's name has no reason to be longer.
@@ -55,6 +56,26 @@ impl Peer {
     }
 }
 
+/// Lets only known peers pass, each with what they may do.
+pub(super) async fn identify(
+    State(platform): State<Platform>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let actor = actor_of(&request)?;
+    let grants = platform.grants(&actor).await?;
+    let request_id =
+        request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    request.extensions_mut().insert(Caller { actor, grants, request_id });
+    Ok(next.run(request).await)
+}
+
+/// For whom the peer of this request's connection acts.
+pub(super) fn actor_of(request: &Request) -> Result<Actor, Error> {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Stranger(u32::MAX));
+    peer.actor(request.headers())
+}
+
 fn actor_name(header: &HeaderValue) -> Result<String, Invalid> {
     let text = String::from_utf8_lossy(header.as_bytes());
     let length = text.chars().count();
@@ -62,22 +83,6 @@ fn actor_name(header: &HeaderValue) -> Result<String, Invalid> {
         return Err(Invalid::new("actor", &text, "must be 1 to 128 printable characters"));
     }
     Ok(text.into_owned())
-}
-
-/// The person a request is made for, and the request's id. Put in place by `edge`.
-#[derive(Debug, Clone)]
-pub(super) struct Caller {
-    pub(super) actor: Actor,
-    pub(super) request_id: String,
-}
-
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let missing = || Error::new(Kind::Internal, "the request has no caller").into();
-        parts.extensions.get::<Self>().cloned().ok_or_else(missing)
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The edge of every request: who asks, under which id, how it ended.
+//! The edge of every request: under which id, how it ended.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -10,24 +10,25 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
-use super::caller::{Caller, Peer};
 use super::error::{Refusal, problem, problem_response};
 use crate::platform::{Error, Kind};
 use crate::support::report;
 use crate::wire::REQUEST_ID_HEADER;
 
-/// Names the request, lets only known peers pass, renders refusals, and writes the one log line.
-pub(super) async fn edge(mut request: Request, next: Next) -> Response {
+/// The id of a request, for whoever identifies its caller.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Names the request, renders refusals, and writes the one log line.
+pub async fn edge(mut request: Request, next: Next) -> Response {
     let request_id = new_request_id();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request.id = %request_id, %method, path);
     async {
         let started = Instant::now();
-        let mut response = match identify(&mut request, &request_id) {
-            Ok(()) => answer(next, request).await,
-            Err(refusal) => refusal.into_response(),
-        };
+        request.extensions_mut().insert(RequestId(request_id.clone()));
+        let mut response = answer(next, request).await;
         if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
             log_failure(&error);
             response = problem_response(&problem(&error, &request_id));
@@ -53,15 +54,8 @@ async fn answer(next: Next, request: Request) -> Response {
     }
 }
 
-fn identify(request: &mut Request, request_id: &str) -> Result<(), Refusal> {
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Stranger(u32::MAX));
-    let actor = peer.actor(request.headers())?;
-    request.extensions_mut().insert(Caller { actor, request_id: request_id.to_owned() });
-    Ok(())
-}
-
 /// One line for an error that a client is told about. Only the platform's own faults need a person.
-pub(super) fn log_failure(error: &Error) {
+pub fn log_failure(error: &Error) {
     let kind = error.kind().as_str();
     match error.kind() {
         Kind::Internal => tracing::error!(kind, "request failed: {}", report(error)),

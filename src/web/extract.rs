@@ -13,7 +13,7 @@ use crate::platform::{Error, Kind};
 
 /// `{app}` of the path.
 #[derive(Debug)]
-pub(super) struct App(pub(super) AppName);
+pub struct App(pub AppName);
 
 impl<S: Send + Sync> FromRequestParts<S> for App {
     type Rejection = Refusal;
@@ -25,7 +25,7 @@ impl<S: Send + Sync> FromRequestParts<S> for App {
 
 /// `{id}` of the path: a build, a release, a key, a stack, a push.
 #[derive(Debug)]
-pub(super) struct Id<T>(pub(super) T);
+pub struct Id<T>(pub T);
 
 impl<S: Send + Sync, T: FromStr<Err: Into<Error>>> FromRequestParts<S> for Id<T> {
     type Rejection = Refusal;
@@ -38,7 +38,7 @@ impl<S: Send + Sync, T: FromStr<Err: Into<Error>>> FromRequestParts<S> for Id<T>
 
 /// `{type}` of the path: a type of services.
 #[derive(Debug)]
-pub(super) struct Type(pub(super) PluginName);
+pub struct Type(pub PluginName);
 
 impl<S: Send + Sync> FromRequestParts<S> for Type {
     type Rejection = Refusal;
@@ -50,7 +50,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Type {
 
 /// `{type}/{name}` of the path: a service.
 #[derive(Debug)]
-pub(super) struct TypeAndName(pub(super) PluginName, pub(super) ServiceName);
+pub struct TypeAndName(pub PluginName, pub ServiceName);
 
 impl<S: Send + Sync> FromRequestParts<S> for TypeAndName {
     type Rejection = Refusal;
@@ -63,7 +63,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TypeAndName {
 
 /// Text without rules of its own; whoever looks it up refuses what does not exist.
 #[derive(Debug)]
-pub(super) struct Text(pub(super) String);
+pub struct Text(pub String);
 
 impl FromStr for Text {
     type Err = Invalid;
@@ -91,7 +91,7 @@ async fn parameter<S: Send + Sync>(
 
 /// A JSON body.
 #[derive(Debug)]
-pub(super) struct Body<T>(pub(super) T);
+pub struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
@@ -106,7 +106,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// The query string.
 #[derive(Debug)]
-pub(super) struct Query<T>(pub(super) T);
+pub struct Query<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Refusal;

@@ -21,7 +21,7 @@ pub(super) fn status(kind: Kind) -> StatusCode {
 }
 
 /// The public side of `error`; what it came from stays in the log under `request_id`.
-pub(super) fn problem(error: &Error, request_id: &str) -> Problem {
+pub fn problem(error: &Error, request_id: &str) -> Problem {
     let mut problem = Problem::new(error.kind(), status(error.kind()).as_u16(), error.to_string());
     problem.request_id = Some(request_id.to_owned());
     problem.hint = error.next_step().map(str::to_owned);
@@ -34,7 +34,7 @@ pub(super) fn problem(error: &Error, request_id: &str) -> Problem {
 /// What a handler that refuses returns. It is rendered and logged once, by `edge`, which knows the
 /// request's id.
 #[derive(Debug, Clone)]
-pub(super) struct Refusal(pub(super) Arc<Error>);
+pub struct Refusal(pub Arc<Error>);
 
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
@@ -51,7 +51,7 @@ impl IntoResponse for Refusal {
 }
 
 /// `problem` as an answer.
-pub(super) fn problem_response(problem: &Problem) -> Response {
+pub fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
