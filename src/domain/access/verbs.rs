@@ -71,6 +71,7 @@ verbs! {
     SERVICES_START = "services:start", Platform, Operate;
     SERVICES_STOP = "services:stop", Platform, Operate;
     SERVICES_RESTART = "services:restart", Platform, Operate;
+    SERVICES_UPGRADE = "services:upgrade", Platform, Operate;
     SERVICES_PAUSE = "services:pause", Platform, Operate;
     SERVICES_SET = "services:set", Platform, Operate;
     SERVICES_LOGS = "services:logs", Platform, View;
