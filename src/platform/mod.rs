@@ -25,6 +25,7 @@ mod cron;
 mod deploy;
 mod domains;
 mod error;
+mod events;
 mod front;
 mod front_door;
 mod history;
@@ -38,6 +39,7 @@ mod letsencrypt;
 mod logs;
 mod metrics;
 mod pages;
+mod passwords;
 mod path_routes;
 mod pipeline;
 mod plan;
@@ -57,6 +59,8 @@ mod stacks;
 mod staples;
 mod storage;
 mod timers;
+mod tokens;
+mod users;
 mod volumes;
 
 use std::future::Future;
@@ -68,6 +72,7 @@ pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
+pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
@@ -142,6 +147,8 @@ struct Inner {
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
     clock: timers::Clock,
+    events: events::Bell,
+    passwords: passwords::Checker,
 }
 
 impl std::ops::Deref for Platform {
@@ -173,6 +180,8 @@ impl Platform {
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
             clock: timers::Clock::default(),
+            events: events::Bell::default(),
+            passwords: passwords::Checker::default(),
         }))
     }
 

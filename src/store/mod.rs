@@ -21,6 +21,7 @@ mod releases;
 mod services;
 mod settings;
 mod timers;
+mod tokens;
 mod users;
 mod volumes;
 
@@ -32,11 +33,14 @@ use rusqlite::Connection;
 pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
+pub use events::{EventsKept, NewEvent};
 pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use settings::StoredStack;
 pub use timers::TimerState;
+pub use tokens::StoredToken;
+pub use users::{StoredGrant, StoredUser};
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]
