@@ -25,6 +25,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "gc",
     "git",
     "help",
+    "host",
     "letsencrypt",
     "logs",
     "maintenance",

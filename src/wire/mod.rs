@@ -9,6 +9,7 @@ mod cron;
 pub mod frames;
 mod front;
 mod kind;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -23,6 +24,7 @@ pub use certificates::*;
 pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
