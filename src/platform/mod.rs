@@ -37,7 +37,7 @@ mod launch;
 mod layers;
 mod letsencrypt;
 mod logs;
-mod metrics;
+mod meters;
 mod pages;
 mod passwords;
 mod path_routes;
@@ -76,12 +76,12 @@ pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
-    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
-    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
-    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
-    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
-    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
-    VolumeUse,
+    CronRunRequest, CronTaskReport, DomainReport, HostReport, InstanceReport, InstanceStatus, Kind,
+    LogLine, LogQuery, MaintenanceReport, MetricsQuery, MetricsReport, MetricsSample, MountRequest,
+    Page, PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
+    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
+    ResourceScope, RouteReport, RunRequest, Sparkline, SshKey, StackReport, StorageReport, Switch,
+    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -91,6 +91,7 @@ use crate::git::Repositories;
 use crate::image::ImageStore;
 use crate::network::Network;
 use crate::proxy::Supervisor;
+use crate::series::Series;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -121,6 +122,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Plugins' folders.
     pub plugins: crate::plugin::Folders,
+    /// Figures over time.
+    pub series: Series,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -149,6 +152,7 @@ struct Inner {
     clock: timers::Clock,
     events: events::Bell,
     passwords: passwords::Checker,
+    meters: meters::Meters,
 }
 
 impl std::ops::Deref for Platform {
@@ -182,6 +186,7 @@ impl Platform {
             clock: timers::Clock::default(),
             events: events::Bell::default(),
             passwords: passwords::Checker::default(),
+            meters: meters::Meters::default(),
         }))
     }
 

@@ -10,6 +10,7 @@ mod cron;
 pub mod frames;
 mod front;
 mod kind;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -25,6 +26,7 @@ pub use certificates::*;
 pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -19,6 +19,8 @@ verbs! {
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    HOST_REPORT = "host:report", Platform, View;
+    HOST_METRICS = "host:metrics", Platform, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
@@ -127,6 +129,7 @@ verbs! {
     PS_REBUILD = "ps:rebuild", App, Deploy;
     RUN_START = "run:start", App, Operate;
     ENTER_START = "enter:start", App, Operate;
+    METRICS_REPORT = "metrics:report", App, View;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
     RELEASES_LIST = "releases:list", App, View;
