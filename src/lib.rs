@@ -6,7 +6,7 @@
 //! interfaces   cli     api     ssh              translate; decide nothing
 //!                      web                       what HTTP doors share: caller, guard, errors
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy certificate archive plugin store
+//! mechanisms   container image network build git proxy certificate archive plugin logs store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -25,6 +25,7 @@ pub mod certificate;
 pub mod container;
 pub mod git;
 pub mod image;
+pub mod logs;
 pub mod network;
 pub mod plugin;
 pub mod proxy;

@@ -142,6 +142,7 @@ struct Inner {
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
     clock: timers::Clock,
+    platform_log: crate::logs::PlatformLog,
 }
 
 impl std::ops::Deref for Platform {
@@ -173,6 +174,7 @@ impl Platform {
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
             clock: timers::Clock::default(),
+            platform_log: crate::logs::PlatformLog::default(),
         }))
     }
 

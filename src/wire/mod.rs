@@ -9,6 +9,7 @@ mod cron;
 pub mod frames;
 mod front;
 mod kind;
+mod logs;
 mod plugins;
 mod problem;
 mod protocol;
@@ -18,11 +19,13 @@ mod services;
 mod storage;
 mod stream;
 
+pub use crate::domain::LogLine;
 pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
+pub use logs::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -20,6 +20,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
     ("archive", &["domain", "support"], "a mechanism; knows no service"),
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
+    ("logs", &["domain", "support", "sys"], "a mechanism; reads what others write"),
     ("store", &["domain", "support"], "a mechanism"),
     (
         "platform",
@@ -37,6 +38,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "certificate",
             "archive",
             "plugin",
+            "logs",
             "store",
         ],
         "rules compose mechanisms",
