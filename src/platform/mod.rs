@@ -153,6 +153,7 @@ struct Inner {
     events: events::Bell,
     passwords: passwords::Checker,
     meters: meters::Meters,
+    platform_log: crate::logs::PlatformLog,
 }
 
 impl std::ops::Deref for Platform {
@@ -187,6 +188,7 @@ impl Platform {
             events: events::Bell::default(),
             passwords: passwords::Checker::default(),
             meters: meters::Meters::default(),
+            platform_log: crate::logs::PlatformLog::default(),
         }))
     }
 

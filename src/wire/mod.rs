@@ -11,6 +11,7 @@ pub mod frames;
 mod front;
 mod kind;
 mod metrics;
+mod logs;
 mod plugins;
 mod problem;
 mod protocol;
@@ -21,12 +22,14 @@ mod storage;
 mod stream;
 
 pub use access::*;
+pub use crate::domain::LogLine;
 pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
 pub use front::*;
 pub use kind::Kind;
 pub use metrics::*;
+pub use logs::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
