@@ -27,7 +27,8 @@ use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
 use crate::{
-    api, build, certificate, container, git, image, network, plugin, proxy, series, ssh, store,
+    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, series, ssh,
+    store,
 };
 
 /// `staithe serve`: runs the control plane in the foreground.
@@ -127,9 +128,11 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     addresses.iter().for_each(|address| platform.add_listener("ssh", *address));
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let web = website.local_addresses();
+    let dashboard = dashboard::Dashboard::open(platform.clone()).context("read the templates")?;
+    let dashboard = dashboard.router();
     let website = tasks::spawn(
         "web",
-        website.serve(&config, platform.clone(), doors.clone(), shutdown.clone()),
+        website.serve(&config, platform.clone(), doors.clone(), dashboard, shutdown.clone()),
     );
     web.iter().for_each(|address| platform.add_listener("web", *address));
     let web: Vec<_> = web.iter().map(ToString::to_string).collect();

@@ -19,6 +19,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "checks",
     "config",
     "cron",
+    "dashboard",
     "domains",
     "enter",
     "error-pages",

@@ -55,6 +55,7 @@ mod routes;
 mod sandbox;
 mod services;
 mod session;
+mod sessions;
 mod stacks;
 mod staples;
 mod storage;
@@ -72,6 +73,7 @@ pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
+pub use sessions::{SignedIn, Visitor};
 pub use users::UserSwitch;
 
 pub use crate::wire::{
@@ -149,6 +151,7 @@ struct Inner {
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
+    lockout: sessions::LockOut,
     clock: timers::Clock,
     events: events::Bell,
     passwords: passwords::Checker,
@@ -184,6 +187,7 @@ impl Platform {
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
+            lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
             events: events::Bell::default(),
             passwords: passwords::Checker::default(),

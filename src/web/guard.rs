@@ -39,6 +39,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// `path` with the handlers of a page, whose methods all are `verb`.
+    #[must_use]
+    pub fn page(mut self, verb: Verb, path: &str, methods: MethodRouter<S>) -> Self {
+        self.everywhere = self.everywhere.route(path, guarded(verb, methods));
+        self
+    }
+
     /// The routes of `other` as well.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

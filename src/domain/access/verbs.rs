@@ -21,6 +21,9 @@ verbs! {
     METRICS_SHOW = "metrics:show", Platform, View;
     HOST_REPORT = "host:report", Platform, View;
     HOST_METRICS = "host:metrics", Platform, View;
+    DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
+    DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
+    DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
