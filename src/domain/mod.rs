@@ -30,6 +30,7 @@ mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
+mod stage;
 mod time;
 mod volume;
 
@@ -69,6 +70,7 @@ pub use service::{
     link_variable, spare_variable, url_variable, variables_of,
 };
 pub use ssh_key::SshPublicKey;
+pub use stage::{BuildStage, BuildStages, Stage, StageStatus};
 pub use time::{Millis, Timestamp};
 pub use volume::{
     ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,

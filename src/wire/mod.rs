@@ -4,6 +4,7 @@
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
 pub mod frames;
@@ -19,6 +20,7 @@ mod storage;
 mod stream;
 
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
 pub use front::*;
