@@ -201,6 +201,25 @@ create table build_details (
     subject text not null,
     stages text not null,
     hint text
+",
+    "
+    // Whoever reads this file can sign in as nobody: only hashes of the secrets are here.
+    "
+create table sessions (
+    id integer primary key autoincrement,
+    hash blob not null unique,
+    user integer not null references users (id) on delete cascade,
+    token text,
+    created_at integer not null,
+    seen_at integer not null,
+    address text,
+    agent text not null
+) strict;
+create index sessions_by_user on sessions (user, id);
+create table login_codes (
+    hash blob primary key,
+    user integer not null references users (id) on delete cascade,
+    expires_at integer not null
 ) strict;
 ",
 ];
