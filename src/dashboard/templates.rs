@@ -19,4 +19,10 @@ templates! {
     "sessions",
     "apps",
     "app/overview",
+    "app/builds",
+    "app/deployments",
+    "app/deployment",
+    "app/releases",
+    "app/release",
+    "app/console",
 }

@@ -59,6 +59,7 @@ mod stacks;
 mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
 mod volumes;
 
@@ -72,6 +73,7 @@ pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
+pub use streams::{SessionStream, SessionStreams};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,

@@ -201,8 +201,8 @@ create table build_details (
     subject text not null,
     stages text not null,
     hint text
+) strict;
 ",
-    "
     // Whoever reads this file can sign in as nobody: only hashes of the secrets are here.
     "
 create table sessions (
