@@ -93,9 +93,9 @@ impl Website {
 /// How people are known. Tokens and sessions are the platform's.
 fn identities(config: &Config, platform: &Platform) -> web::Identities {
     let platform = platform.clone();
-    let sessions: web::Lookup = Arc::new(move |secret, from| {
+    let sessions: web::Lookup = Arc::new(move |secret, _from| {
         let platform = platform.clone();
-        Box::pin(async move { platform.caller_of_session(&secret, &from) })
+        Box::pin(async move { platform.caller_of_session(&secret) })
     });
     let rates = Arc::new(web::Rates::new(config.web.requests_per_minute));
     web::Identities { token: None, session: Some(sessions), rates }

@@ -36,7 +36,7 @@ mod launch;
 mod layers;
 mod letsencrypt;
 mod logs;
-mod metrics;
+mod meters;
 mod pages;
 mod path_routes;
 mod pipeline;
@@ -77,12 +77,12 @@ pub use streams::{SessionStream, SessionStreams};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
-    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
-    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
-    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
-    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
-    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
-    VolumeUse,
+    CronRunRequest, CronTaskReport, DomainReport, HostReport, InstanceReport, InstanceStatus, Kind,
+    LogLine, LogQuery, MaintenanceReport, MetricsQuery, MetricsReport, MetricsSample, MountRequest,
+    Page, PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
+    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
+    ResourceScope, RouteReport, RunRequest, Sparkline, SshKey, StackReport, StorageReport, Switch,
+    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -92,6 +92,7 @@ use crate::git::Repositories;
 use crate::image::ImageStore;
 use crate::network::Network;
 use crate::proxy::Supervisor;
+use crate::series::Series;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -122,6 +123,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Plugins' folders.
     pub plugins: crate::plugin::Folders,
+    /// Figures over time.
+    pub series: Series,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -149,6 +152,7 @@ struct Inner {
     cron: cron::Runs,
     lockout: sessions::LockOut,
     clock: timers::Clock,
+    meters: meters::Meters,
 }
 
 impl std::ops::Deref for Platform {
@@ -181,6 +185,7 @@ impl Platform {
             cron: cron::Runs::default(),
             lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
+            meters: meters::Meters::default(),
         }))
     }
 

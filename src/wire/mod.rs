@@ -11,6 +11,7 @@ mod dashboard;
 pub mod frames;
 mod front;
 mod kind;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -27,6 +28,7 @@ pub use cron::*;
 pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -21,6 +21,8 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("archive", &["domain", "support"], "a mechanism; knows no service"),
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
     ("store", &["domain", "support"], "a mechanism"),
+    ("series", &["domain", "support"], "a mechanism; knows no app"),
+    ("host", &["sys"], "a mechanism; reads what the kernel tells"),
     (
         "platform",
         &[
@@ -38,6 +40,8 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "archive",
             "plugin",
             "store",
+            "series",
+            "host",
         ],
         "rules compose mechanisms",
     ),
@@ -57,7 +61,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "series"]),
     ("russh", &["ssh"]),
     ("rtnetlink", &["network"]),
     ("seccompiler", &["container", "proxy"]),

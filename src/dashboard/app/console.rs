@@ -15,7 +15,7 @@ use crate::dashboard::{Dashboard, Page, Visit, visit};
 use crate::domain::AppName;
 use crate::domain::access::{ENTER_START, Grants, RUN_START, Verb};
 use crate::platform::{Error, Kind, RunRequest, TerminalSize};
-use crate::web::{App, Caller, Query, Refusal};
+use crate::web::{App, Caller, Origin, Query, Refusal};
 use crate::wire::InstanceStatus;
 
 use relay::Relay;
@@ -168,8 +168,9 @@ impl<S: Sync> FromRequestParts<S> for OwnPage {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let visit = Visit::from_request_parts(parts, state).await?;
+        let host = Origin::from_request_parts(parts, state).await?.host;
         let origin = parts.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-        if !same_origin(origin, &visit.host) {
+        if !same_origin(origin, host.as_deref().unwrap_or_default()) {
             let refusal = Error::new(Kind::Denied, "the console was opened by another site");
             return Err(refusal.hint("open it from its own page").into());
         }
