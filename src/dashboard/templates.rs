@@ -24,5 +24,6 @@ templates! {
     "app/deployment",
     "app/releases",
     "app/release",
+    "app/metrics",
     "app/console",
 }

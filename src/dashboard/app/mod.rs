@@ -3,6 +3,7 @@
 mod console;
 mod deployments;
 mod lines;
+mod metrics;
 mod overview;
 mod releases;
 mod sse;
@@ -28,6 +29,8 @@ pub(super) fn pages() -> Routes<Dashboard> {
         .page(RELEASES_LIST, "/releases", get(releases::list))
         .page(RELEASES_ROLLBACK, "/releases", post(releases::rollback))
         .page(RELEASES_INFO, "/releases/{id}", get(releases::show))
+        .page(METRICS_REPORT, "/metrics", get(metrics::show))
+        .page(METRICS_REPORT, "/metrics/data", get(metrics::data))
         .page(ENTER_START, "/console", get(console::show))
         .page(ENTER_START, "/console/enter", get(console::enter))
         .page(RUN_START, "/console/run", get(console::run))

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::deployments;
+use super::{deployments, metrics};
 use crate::dashboard::{Dashboard, Done, Page};
 use crate::domain::access::{
-    BUILDS_LIST, ENTER_START, EVENTS_LIST, PS_REBUILD, PS_RESTART, PS_START, PS_STOP,
+    BUILDS_LIST, ENTER_START, EVENTS_LIST, METRICS_REPORT, PS_REBUILD, PS_RESTART, PS_START,
+    PS_STOP,
 };
 use crate::domain::{AppName, RunState};
 use crate::web::{App, Caller, Refusal};
@@ -32,6 +33,11 @@ pub(super) async fn show(
         events = dashboard.events(Some(&app), SHOWN).await?;
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
     }
+    let mut figures = Vec::new();
+    if may(METRICS_REPORT) && report.app.current_release.is_some() {
+        let lines = dashboard.sparklines(std::slice::from_ref(&app))?;
+        figures = lines.first().map(metrics::sparks).unwrap_or_default();
+    }
     let stopped = report.app.run_state == RunState::Stopped;
     let deployed = report.app.current_release.is_some();
     let context = json!({
@@ -44,6 +50,7 @@ pub(super) async fn show(
         "deployed": deployed,
         "instances": instances(&report),
         "ready": ready(&report),
+        "figures": figures,
         "builds": builds,
         "events": events,
         "can_start": stopped && deployed && may(PS_START),
