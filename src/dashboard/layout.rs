@@ -35,8 +35,13 @@ pub(super) struct Tab {
 
 /// The tabs, in their order: Overview · Deployments · Releases · Logs · Metrics · Config · Scale ·
 /// Domains · Services · Cron · Volumes · Console · Access · Settings. A tab is here once its page is.
-pub(super) const TABS: &[Tab] =
-    &[Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO }];
+pub(super) const TABS: &[Tab] = &[
+    Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO },
+    Tab { key: "deployments", title: "Deployments", path: "/deployments", verb: BUILDS_LIST },
+    Tab { key: "releases", title: "Releases", path: "/releases", verb: RELEASES_LIST },
+    Tab { key: "metrics", title: "Metrics", path: "/metrics", verb: METRICS_REPORT },
+    Tab { key: "console", title: "Console", path: "/console", verb: ENTER_START },
+];
 
 /// The rail as `grants` has it.
 pub(super) fn rail(grants: &Grants, current: &str) -> Value {

@@ -19,4 +19,11 @@ templates! {
     "sessions",
     "apps",
     "app/overview",
+    "app/builds",
+    "app/deployments",
+    "app/deployment",
+    "app/releases",
+    "app/release",
+    "app/metrics",
+    "app/console",
 }

@@ -50,6 +50,7 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod release_diff;
 mod renewal;
 mod routes;
 mod sandbox;
@@ -57,8 +58,10 @@ mod services;
 mod session;
 mod sessions;
 mod stacks;
+mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
 mod tokens;
 mod users;
@@ -75,6 +78,7 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
 pub use users::UserSwitch;
+pub use streams::{SessionStream, SessionStreams};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,

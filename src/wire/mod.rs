@@ -5,6 +5,7 @@
 
 mod access;
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
 mod dashboard;
@@ -25,6 +26,7 @@ mod stream;
 pub use access::*;
 pub use crate::domain::LogLine;
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
 pub use dashboard::*;
