@@ -1,0 +1,3 @@
+//! The dashboard as people use it: a real browser against the real daemon.
+
+mod harness;
