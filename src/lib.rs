@@ -34,6 +34,7 @@ pub mod platform;
 // Interfaces.
 pub mod api;
 pub mod cli;
+pub mod dashboard;
 pub mod ssh;
 pub mod web;
 // Wiring: the only code that sees all of it.

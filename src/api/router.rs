@@ -9,9 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, events, front, logs,
-    metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
-    storage, system,
+    apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
+    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
+    stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::{Error, Kind, Platform};
@@ -67,6 +67,7 @@ fn machine_routes() -> Routes<Parts> {
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
+        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))

@@ -18,6 +18,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "checks",
     "config",
     "cron",
+    "dashboard",
     "domains",
     "enter",
     "error-pages",

@@ -37,6 +37,10 @@ pub struct Config {
     pub storage_host_dirs: Vec<PathBuf>,
     /// The most bytes that one backup of a service may have. Default 68719476736, 64 GiB.
     pub backup_bytes: u64,
+    /// Seconds after which a session of the dashboard ends that is not used. Default 43200, 12 hours.
+    pub session_idle_s: u64,
+    /// Seconds after which a session of the dashboard ends. Default 1209600, 14 days.
+    pub session_max_s: u64,
     /// The host name that `git remote add` lines show. Default `localhost`.
     pub public_host: String,
     /// Where everything is kept; the daemon's `--data-dir`.
@@ -72,6 +76,8 @@ impl Default for Config {
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),
             backup_bytes: 64 << 30,
+            session_idle_s: 12 * 3600,
+            session_max_s: 14 * 24 * 3600,
             public_host: "localhost".into(),
             data_dir: "/var/lib/staithe".into(),
             run_dir: "/run/staithe".into(),

@@ -53,6 +53,7 @@ mod routes;
 mod sandbox;
 mod services;
 mod session;
+mod sessions;
 mod stacks;
 mod staples;
 mod storage;
@@ -68,6 +69,7 @@ pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
+pub use sessions::{SignedIn, Visitor};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
@@ -141,6 +143,7 @@ struct Inner {
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
+    lockout: sessions::LockOut,
     clock: timers::Clock,
 }
 
@@ -172,6 +175,7 @@ impl Platform {
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
+            lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
         }))
     }

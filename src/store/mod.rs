@@ -19,6 +19,7 @@ mod migrations;
 mod plugins;
 mod releases;
 mod services;
+mod sessions;
 mod settings;
 mod timers;
 mod users;
@@ -35,6 +36,7 @@ pub use certificates::StoredCertificate;
 pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
+pub use sessions::{NewSession, StoredSession};
 pub use settings::StoredStack;
 pub use timers::TimerState;
 

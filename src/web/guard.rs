@@ -27,6 +27,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Self(self.0.route(path, method.route_layer(from_fn_with_state(verb, guard))))
     }
 
+    /// `path` with the handlers of a page, whose methods all are `verb`.
+    #[must_use]
+    pub fn page(self, verb: Verb, path: &str, methods: MethodRouter<S>) -> Self {
+        Self(self.0.route(path, methods.route_layer(from_fn_with_state(verb, guard))))
+    }
+
     /// The routes of `other` as well.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -6,6 +6,7 @@
 mod backups;
 mod certificates;
 mod cron;
+mod dashboard;
 pub mod frames;
 mod front;
 mod kind;
@@ -21,6 +22,7 @@ mod stream;
 pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
+pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
 pub use plugins::*;

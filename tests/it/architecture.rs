@@ -43,6 +43,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ),
     ("web", &["platform", "domain", "wire", "support"], "what HTTP doors share"),
     ("api", &["web", "platform", "domain", "wire", "support", "sys"], "an interface translates"),
+    ("dashboard", &["web", "platform", "domain", "wire", "support"], "an interface translates"),
     ("ssh", &["platform", "domain", "support", "sys", "wire"], "an interface translates"),
     ("cli", &["wire", "domain", "support", "sys"], "a client like any other"),
 ];
@@ -52,7 +53,7 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("axum", &["web", "api"]),
+    ("axum", &["web", "api", "dashboard"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
@@ -61,7 +62,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rtnetlink", &["network"]),
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
-    ("handlebars", &["proxy"]),
+    ("handlebars", &["proxy", "dashboard"]),
     ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),

@@ -19,6 +19,9 @@ verbs! {
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
+    DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
+    DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
