@@ -24,6 +24,10 @@ assets! {
     "theme.js" "text/javascript; charset=utf-8",
     "app.js" "text/javascript; charset=utf-8",
     "sign-in.js" "text/javascript; charset=utf-8",
+    "config.js" "text/javascript; charset=utf-8",
+    "scale.js" "text/javascript; charset=utf-8",
+    "domains.js" "text/javascript; charset=utf-8",
+    "forms.css" "text/css; charset=utf-8",
     "icon.svg" "image/svg+xml",
 }
 
