@@ -40,7 +40,7 @@ mod stream;
 mod system;
 
 pub use metrics::{bind_metrics, serve_metrics};
-pub use server::{Config, serve};
+pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;
 

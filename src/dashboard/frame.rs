@@ -15,7 +15,7 @@ use crate::domain::AppName;
 use crate::domain::access::Grants;
 use crate::platform::{Error, Kind, Visitor};
 use crate::support::report;
-use crate::web::{Caller, Refusal, RequestId, log_failure, problem};
+use crate::web::{Caller, Origin, Refusal, RequestId, log_failure, problem};
 
 /// What browsers must not do with our pages. No inline script and no inline style: whatever slipped
 /// through the templates' escaping would still not run.
@@ -40,6 +40,10 @@ pub(super) async fn frame(
     request: Request,
     next: Next,
 ) -> Response {
+    // What the doors beside this one do not know is refused in their words.
+    if ["/api/", "/git/"].iter().any(|prefix| request.uri().path().starts_with(prefix)) {
+        return next.run(request).await;
+    }
     let request_id =
         request.extensions().get().map_or_else(String::new, |RequestId(id)| id.clone());
     let path = request.uri().path().to_owned();
@@ -87,16 +91,16 @@ fn visit_of(dashboard: &Dashboard, request: &Request) -> Result<(Visit, Option<S
 /// A visitor without a session. The token of forms is one that nobody has.
 fn stranger(request: &Request) -> Visit {
     let headers = request.headers();
-    let text = |name: header::HeaderName| {
-        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-    };
-    let proto = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let origin = request.extensions().get::<Origin>();
     Visit {
         session: None,
         csrf: random().unwrap_or_default(),
-        https: proto,
-        visitor: Visitor { address: None, agent: text(header::USER_AGENT) },
-        host: text(header::HOST),
+        https: origin.is_some_and(|origin| origin.secure),
+        visitor: Visitor {
+            address: origin.map(|origin| origin.address.to_string()),
+            agent: agent.unwrap_or_default().to_owned(),
+        },
     }
 }
 
@@ -121,7 +125,7 @@ async fn run(mut request: Request, next: Next, visit: &Visit, request_id: &str) 
     if !protected {
         return next.run(request).await;
     }
-    match origin::check(request, &visit.host, &visit.csrf).await {
+    match origin::check(request, &visit.csrf).await {
         Ok(request) => next.run(request).await,
         Err(error) => Refusal::from(error).into_response(),
     }
@@ -157,9 +161,9 @@ impl View<'_> {
             let html = self.render(page).await;
             return self.html(response, html);
         }
-        if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
-            log_failure(&error);
-            let html = self.render(self.problem(&error)).await;
+        if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+            log_failure(&refusal.error);
+            let html = self.render(self.problem(&refusal)).await;
             return self.html(response, html);
         }
         if let Some(text) = response.extensions_mut().remove::<Done>().and_then(|done| done.text) {
@@ -187,8 +191,9 @@ impl View<'_> {
     }
 
     /// What a person reads when something was refused.
-    fn problem(&self, error: &Error) -> Page {
-        let problem = problem(error, &self.request_id);
+    fn problem(&self, refusal: &Refusal) -> Page {
+        let mut problem = problem(&refusal.error, &self.request_id);
+        problem.status = refusal.status().as_u16();
         let context = json!({
             "problem": problem,
             "sentence": sentence(&problem.detail),

@@ -6,9 +6,10 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 
 use crate::platform::{Error, Kind};
+use crate::web::Origin;
 
 /// The largest posted form: all config vars of an app (512 KiB) with every byte percent-encoded.
 const MAX_FORM_BYTES: usize = 2 << 20;
@@ -16,11 +17,12 @@ const MAX_FORM_BYTES: usize = 2 << 20;
 const TOKEN_HEADER: &str = "x-csrf-token";
 
 /// The request again if it may change something.
-pub(super) async fn check(request: Request, host: &str, csrf: &str) -> Result<Request, Error> {
+pub(super) async fn check(request: Request, csrf: &str) -> Result<Request, Error> {
     if request.method().is_safe() {
         return Ok(request);
     }
-    if !from_here(request.headers(), host) {
+    let origin = request.extensions().get::<Origin>();
+    if !origin.is_some_and(|origin| origin.is_own_page(request.headers())) {
         return Err(refused("the request was made by another site"));
     }
     let missing = || refused("the form has no valid token");
@@ -55,19 +57,6 @@ fn same(token: &[u8], csrf: &str) -> bool {
     token.len() == csrf.len() && token.iter().zip(csrf).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
-/// The browser's word. Browsers send `Sec-Fetch-Site` over HTTPS and to loopback, `Origin` with every
-/// post; what has neither is no browser, and has the token or not.
-fn from_here(headers: &HeaderMap, host: &str) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    match (text("sec-fetch-site"), text("origin")) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => {
-            origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
-        }
-        (None, None) => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,8 +67,11 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body)).unwrap();
-        check(request, "host:7070", "token").await.map(drop).map_err(|error| error.to_string())
+        let mut request = request.body(Body::from(body)).unwrap();
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        let host = Some("host:7070".to_owned());
+        request.extensions_mut().insert(Origin { address, secure: false, host });
+        check(request, "token").await.map(drop).map_err(|error| error.to_string())
     }
 
     #[tokio::test]

@@ -26,8 +26,6 @@ pub struct Visit {
     pub https: bool,
     /// From where, and with what.
     pub visitor: Visitor,
-    /// The host the browser asked for, with its port.
-    pub host: String,
 }
 
 impl<S: Sync> FromRequestParts<S> for Visit {

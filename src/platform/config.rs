@@ -55,6 +55,9 @@ pub struct Config {
     /// The user that `git remote add` lines show.
     #[serde(skip)]
     pub ssh_user: String,
+    /// Where the web door is; none if it is off.
+    #[serde(skip)]
+    pub web_address: Option<std::net::SocketAddr>,
     /// Settings of builds, which instances share the certificate bundle with.
     #[serde(skip)]
     pub build: crate::build::Config,
@@ -83,6 +86,7 @@ impl Default for Config {
             run_dir: "/run/staithe".into(),
             ssh_port: 2222,
             ssh_user: "staithe".into(),
+            web_address: None,
             build: crate::build::Config::default(),
         }
     }

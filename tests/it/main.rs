@@ -27,4 +27,5 @@ mod sshd;
 mod storage;
 mod support;
 mod survival;
+mod web;
 mod zero_drop;

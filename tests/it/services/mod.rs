@@ -1,6 +1,7 @@
 //! Databases: made, linked, cut off, killed, copied.
 
 mod apps;
+mod brokers;
 mod disks;
 mod life;
 mod links;
