@@ -19,7 +19,7 @@ PAGE_LIMIT = 150 * 1024
 PRINTER = f"""#!/usr/bin/perl
 use strict; use warnings; use Time::HiRes qw(time sleep); $| = 0;
 my ($rate, $seconds) = ({RATE}, {SECONDS});
-sleep 0.1 until -e "/app/go/start";
+sleep 0.1 until -e "/tmp/start";
 my $start = time; my $n = 0; my $end = $rate * $seconds;
 while ($n < $end) {{
     my $due = int((time - $start) * $rate); $due = $end if $due > $end;
@@ -106,7 +106,7 @@ def live_log(driver, instance):
     driver.page.add_init_script(f"({watch})()")
     driver.goto(f"{base}/apps/printer/logs")
     driver.page.wait_for_timeout(1500)
-    instance.cli("enter", "printer", "web", "touch", "/app/go/start")
+    instance.cli("enter", "printer", "printer", "touch", "/tmp/start")
     end = time.monotonic() + SECONDS * 3 + 30
     while time.monotonic() < end and not driver.evaluate("Boolean(window.seen.end)"):
         driver.page.wait_for_timeout(250)
@@ -130,7 +130,9 @@ def measure():
             paths.setdefault(path.removeprefix("/apps/shop/") or title, path)
         heavy = weights(driver, instance, paths)
         dashboard.push(instance, "procfile-script", "printer",
-                       {"go.pl": PRINTER, "Procfile": "web: mkdir -p /app/go && perl go.pl\n"})
+                       {"go.pl": PRINTER,
+                        "Procfile": "web: exec perl server.pl\nprinter: exec perl go.pl\n"})
+        instance.cli("ps:scale", "printer", "printer=1")
         driver.open()
         dashboard.sign_in(driver, instance)
         seen = live_log(driver, instance)
