@@ -26,7 +26,9 @@ use crate::config::{self, Config, LogFormat};
 use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
-use crate::{api, build, certificate, container, git, image, network, plugin, proxy, ssh, store};
+use crate::{
+    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, ssh, store,
+};
 
 /// `staithe serve`: runs the control plane in the foreground.
 #[derive(Debug, Parser)]

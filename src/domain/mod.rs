@@ -31,6 +31,8 @@ mod schedule;
 mod service;
 mod ssh_key;
 mod time;
+mod token;
+mod user;
 mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
@@ -48,7 +50,7 @@ pub use credential::Credential;
 pub use cron::{
     ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
 };
-pub use event::Event;
+pub use event::{Event, EventFilter};
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
     PathRoute, RouteAddress, Scheme, UpstreamProtocol,
@@ -70,6 +72,8 @@ pub use service::{
 };
 pub use ssh_key::SshPublicKey;
 pub use time::{Millis, Timestamp};
+pub use token::{Token, TokenId};
+pub use user::UserName;
 pub use volume::{
     ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
     VolumeMount, VolumeMounts, VolumeName,

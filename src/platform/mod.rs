@@ -26,6 +26,7 @@ mod deploy;
 mod dns_check;
 mod domains;
 mod error;
+mod events;
 mod front;
 mod front_door;
 mod history;
@@ -39,6 +40,7 @@ mod letsencrypt;
 mod logs;
 mod metrics;
 mod pages;
+mod passwords;
 mod path_routes;
 mod pipeline;
 mod plan;
@@ -59,6 +61,8 @@ mod stacks;
 mod staples;
 mod storage;
 mod timers;
+mod tokens;
+mod users;
 mod volumes;
 
 use std::future::Future;
@@ -71,6 +75,7 @@ pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
+pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
@@ -146,6 +151,8 @@ struct Inner {
     cron: cron::Runs,
     lockout: sessions::LockOut,
     clock: timers::Clock,
+    events: events::Bell,
+    passwords: passwords::Checker,
 }
 
 impl std::ops::Deref for Platform {
@@ -178,6 +185,8 @@ impl Platform {
             cron: cron::Runs::default(),
             lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
+            events: events::Bell::default(),
+            passwords: passwords::Checker::default(),
         }))
     }
 

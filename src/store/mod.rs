@@ -22,6 +22,7 @@ mod services;
 mod sessions;
 mod settings;
 mod timers;
+mod tokens;
 mod users;
 mod volumes;
 
@@ -33,12 +34,15 @@ use rusqlite::Connection;
 pub use apps::{NewApp, Settings};
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
+pub use events::{EventsKept, NewEvent};
 pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use sessions::{NewSession, StoredSession};
 pub use settings::StoredStack;
 pub use timers::TimerState;
+pub use tokens::StoredToken;
+pub use users::{StoredGrant, StoredUser};
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]

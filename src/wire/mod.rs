@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod access;
 mod backups;
 mod certificates;
 mod cron;
@@ -20,6 +21,7 @@ mod services;
 mod storage;
 mod stream;
 
+pub use access::*;
 pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
