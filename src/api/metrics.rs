@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::platform::Platform;
 use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::tasks;
+use crate::web::routing::Other;
 
 /// The content type of OpenMetrics 1.0.0.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,8 +33,8 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 /// After a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn metrics(State(platform): State<Platform>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response()
+pub(super) async fn metrics(State(platform): State<Platform>) -> Other {
+    Other(([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response())
 }
 
 /// Serves `GET /metrics`, and nothing else, to everybody who reaches `listener`, until the shutdown

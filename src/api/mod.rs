@@ -22,6 +22,7 @@ mod events;
 mod front;
 mod logs;
 mod metrics;
+mod openapi;
 mod peer;
 mod plugins;
 mod processes;
@@ -39,6 +40,7 @@ mod stream;
 mod system;
 
 pub use metrics::{bind_metrics, serve_metrics};
+pub use openapi::openapi;
 pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;

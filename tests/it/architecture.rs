@@ -53,6 +53,7 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["web", "api"]),
+    ("aide", &["web", "api"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
