@@ -86,7 +86,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 fn describe(item: &mut PathItem, verb: Verb) {
     let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
     for operation in methods.into_iter().flatten() {
-        operation.operation_id = Some(verb.name.replace(':', "_").replace('-', "_"));
+        operation.operation_id = Some(verb.name.replace([':', '-'], "_"));
         operation.summary = Some(verb.name.to_owned());
         operation.tags = verb.name.split(':').take(1).map(str::to_owned).collect();
         let on = match verb.on {
