@@ -17,6 +17,7 @@ mod certificates;
 mod checks;
 mod config;
 mod cron;
+mod dashboard;
 mod domains;
 mod events;
 mod front;

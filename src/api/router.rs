@@ -9,9 +9,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, events, front, logs,
-    metrics, openapi, peer, plugins, processes, pushes, releases, resources, services, session,
-    ssh, stacks, storage, system,
+    apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
+    logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources, services,
+    session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -83,6 +83,9 @@ fn machine_routes() -> Routes<Parts> {
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
+        .at(HOST_REPORT, "/host", get(metrics::host_report))
+        .at(HOST_METRICS, "/host/metrics", get(metrics::of_host))
+        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
@@ -126,10 +129,12 @@ fn app_routes() -> Routes<Parts> {
         .at(PS_REBUILD, "/rebuild", post(processes::rebuild))
         .at(RUN_START, "/run", post(session::run))
         .at(ENTER_START, "/enter", post(session::enter))
+        .at(METRICS_REPORT, "/metrics", get(metrics::of_app))
         .at(LOGS_SHOW, "/logs", get(logs::logs))
         .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
         .at(RELEASES_LIST, "/releases", get(releases::list))
         .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
+        .at(RELEASES_DIFF, "/releases/{id}/diff", get(releases::diff))
         .at(RELEASES_ROLLBACK, "/rollback", post(releases::rollback))
         .at(BUILDS_LIST, "/builds", get(builds::list))
         .at(BUILDS_CANCEL, "/builds/cancel", post(builds::cancel))

@@ -37,9 +37,8 @@ impl Website {
     }
 
     /// Where it is; for `serving.json`.
-    pub(super) fn local_addresses(&self) -> Vec<String> {
-        let addresses = self.0.iter().filter_map(|listener| listener.local_addr().ok());
-        addresses.map(|address| address.to_string()).collect()
+    pub(super) fn local_addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// Where the proxy reaches it: an unspecified address is reached on loopback.
@@ -60,6 +59,7 @@ impl Website {
         config: &Config,
         platform: Platform,
         doors: Doors,
+        dashboard: axum::Router,
         shutdown: Shutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (api, sessions) =
@@ -67,7 +67,7 @@ impl Website {
         let identities = identities(config, &platform);
         // Whatever else the web leads to is merged here.
         let inner =
-            api.fallback(web::unknown_path).method_not_allowed_fallback(web::unknown_method);
+            api.method_not_allowed_fallback(web::unknown_method).fallback_service(dashboard);
         let router = web::door(inner, &identities);
         let places = Arc::new(Semaphore::new(config.web.max_connections));
         let serving: Vec<_> = self
@@ -90,7 +90,17 @@ impl Website {
 }
 
 /// How people are known. Tokens and sessions are the platform's.
-fn identities(config: &Config, _platform: &Platform) -> web::Identities {
+fn identities(config: &Config, platform: &Platform) -> web::Identities {
+    let of_tokens = platform.clone();
+    let tokens: web::Lookup = Arc::new(move |token, from| {
+        let platform = of_tokens.clone();
+        Box::pin(async move { platform.caller_of_token(&token, Some(&from)) })
+    });
+    let of_sessions = platform.clone();
+    let sessions: web::Lookup = Arc::new(move |secret, from| {
+        let platform = of_sessions.clone();
+        Box::pin(async move { platform.caller_of_session(&secret, Some(&from)) })
+    });
     let rates = Arc::new(web::Rates::new(config.web.requests_per_minute));
-    web::Identities { token: None, session: None, rates }
+    web::Identities { token: Some(tokens), session: Some(sessions), rates }
 }

@@ -48,6 +48,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// `path` with the handlers of a page, whose methods all are `verb`.
+    #[must_use]
+    pub fn page(mut self, verb: Verb, path: &str, methods: MethodRouter<S>) -> Self {
+        self.everywhere =
+            self.everywhere.route(path, methods.route_layer(from_fn_with_state(verb, guard)));
+        self
+    }
+
     /// The routes of `other` as well.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

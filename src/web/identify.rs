@@ -103,7 +103,14 @@ async fn identified(
             }
             found
         }
-        Some(Credential::Session(id)) => look_up(identities.session.as_ref(), id, origin).await?,
+        Some(Credential::Session(id)) => {
+            // Cookies come along with what other pages of the same site make the browser ask.
+            if !request.method().is_safe() && !origin.is_own_page(request.headers()) {
+                let error = Error::new(Kind::Denied, "the request was made by another site");
+                return Err(error.hint("make it from a page of this one, or with a token").into());
+            }
+            look_up(identities.session.as_ref(), id, origin).await?
+        }
     };
     if let Some((actor, grants)) = caller {
         let request_id =

@@ -45,6 +45,22 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Whether a browser says that a page of this same place makes the request; what is no browser
+    /// says nothing. Browsers send `Sec-Fetch-Site` over HTTPS and to loopback, and `Origin` with
+    /// every request that may change something.
+    pub fn is_own_page(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        match (text("sec-fetch-site"), text("origin")) {
+            (Some(site), _) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin)) => origin.split_once("://").is_some_and(|(_, from)| {
+                self.host.as_ref().is_some_and(|host| from.eq_ignore_ascii_case(host))
+            }),
+            (None, None) => true,
+        }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Refusal;
 

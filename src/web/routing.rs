@@ -142,6 +142,43 @@ impl<T: JsonSchema> OperationOutput for Lines<T> {
     }
 }
 
+/// A `T` as of now, or its changes as server-sent events if asked for.
+pub struct Watched<T>(Response, PhantomData<fn() -> T>);
+
+impl<T> Watched<T> {
+    /// Whichever of them `response` is.
+    pub fn new(response: Response) -> Self {
+        Self(response, PhantomData)
+    }
+}
+
+impl<T> std::fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watched")
+    }
+}
+
+impl<T> IntoResponse for Watched<T> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl<T: JsonSchema> OperationOutput for Watched<T> {
+    type Inner = T;
+
+    fn inferred_responses(
+        context: &mut GenContext,
+        _: &mut Operation,
+    ) -> Vec<(Option<u16>, Answer)> {
+        let schema = context.schema.subschema_for::<T>();
+        let mut answer = of_media_types("As of now".to_owned(), ["application/json"], schema);
+        let events = of_media_types(String::new(), [SSE], schemars::json_schema!(true));
+        answer.content.extend(events.content);
+        vec![(Some(200), answer)]
+    }
+}
+
 /// An answer of some other media type than JSON.
 #[derive(Debug)]
 pub struct Other(pub Response);

@@ -3,12 +3,17 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod access;
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
+mod dashboard;
 pub mod frames;
 mod front;
 mod kind;
+mod logs;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -18,11 +23,17 @@ mod services;
 mod storage;
 mod stream;
 
+pub use crate::domain::LogLine;
+pub use access::*;
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
+pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
+pub use logs::*;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
