@@ -10,6 +10,7 @@
 //!
 //! **Invariant.** Decides nothing but who may speak: a rule found here is in the wrong place.
 
+mod access;
 mod apps;
 mod backups;
 mod builds;

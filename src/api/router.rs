@@ -9,9 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, events, front, logs,
-    metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
-    storage, system,
+    access, apps, backups, builds, certificates, checks, config, cron, domains, events, front,
+    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
+    stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::{Error, Kind, Platform};
@@ -71,6 +71,7 @@ fn machine_routes() -> Routes<Parts> {
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
         .at(DOMAINS_SET_GLOBAL, "/domains", put(domains::set_global))
+        .and(access::machine_routes())
         .and(certificates::machine_routes())
         .at(SSH_KEYS_LIST, "/ssh-keys", get(ssh::keys))
         .at(SSH_KEYS_ADD, "/ssh-keys", post(ssh::add_key))
@@ -94,6 +95,7 @@ fn machine_routes() -> Routes<Parts> {
 /// What concerns one app, below `/apps/{app}`.
 fn app_routes() -> Routes<Parts> {
     Routes::new()
+        .and(access::app_routes())
         .and(certificates::app_routes())
         .at(APPS_INFO, "/", get(apps::info))
         .at(APPS_DESTROY, "/", delete(apps::destroy))
