@@ -67,6 +67,7 @@ class Staithe:
             "proxy.http_listen": f'["127.0.0.1:{self.web_port}"]',
             "proxy.https_listen": f'["127.0.0.1:{self.tls_port}"]',
             "ssh.listen": f'["127.0.0.1:{self.ssh_port}"]',
+            "web.listen": '["127.0.0.1:0"]',
             "platform.global_domains": '["test"]',
             # Phases are logged at this level.
             "log.filter": "info,staithe::platform=debug",

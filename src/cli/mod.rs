@@ -22,6 +22,7 @@ mod command;
 mod config;
 mod context;
 mod cron;
+mod dashboard;
 mod domains;
 mod events;
 mod exit;

@@ -195,6 +195,25 @@ insert into users (name, role, created_at) select name, 'admin', added_at from s
 alter table ssh_keys add column user integer references users (id) on delete cascade;
 update ssh_keys set user = (select id from users where users.name = ssh_keys.name);
 ",
+    // Whoever reads this file can sign in as nobody: only hashes of the secrets are here.
+    "
+create table sessions (
+    id integer primary key autoincrement,
+    hash blob not null unique,
+    user integer not null references users (id) on delete cascade,
+    token text,
+    created_at integer not null,
+    seen_at integer not null,
+    address text,
+    agent text not null
+) strict;
+create index sessions_by_user on sessions (user, id);
+create table login_codes (
+    hash blob primary key,
+    user integer not null references users (id) on delete cascade,
+    expires_at integer not null
+) strict;
+",
     "
 alter table users add column password text;
 alter table users add column disabled integer not null default 0;

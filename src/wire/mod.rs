@@ -7,9 +7,12 @@ mod access;
 mod backups;
 mod certificates;
 mod cron;
+mod dashboard;
 pub mod frames;
 mod front;
 mod kind;
+mod metrics;
+mod logs;
 mod plugins;
 mod problem;
 mod protocol;
@@ -20,11 +23,15 @@ mod storage;
 mod stream;
 
 pub use access::*;
+pub use crate::domain::LogLine;
 pub use backups::*;
 pub use certificates::*;
 pub use cron::*;
+pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
+pub use metrics::*;
+pub use logs::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

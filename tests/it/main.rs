@@ -26,4 +26,5 @@ mod sshd;
 mod storage;
 mod support;
 mod survival;
+mod web;
 mod zero_drop;

@@ -1,0 +1,22 @@
+//! Every template, one line each.
+
+macro_rules! templates {
+    ($($name:literal),* $(,)?) => {
+        /// Names with their texts.
+        pub(super) const ALL: &[(&str, &str)] = &[
+            $(($name, include_str!(concat!("../../templates/dashboard/", $name, ".hbs")))),*
+        ];
+    };
+}
+
+templates! {
+    "layout",
+    "bare",
+    "csrf",
+    "refusal",
+    "problem",
+    "sign-in",
+    "sessions",
+    "apps",
+    "app/overview",
+}
