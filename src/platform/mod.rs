@@ -23,6 +23,7 @@ mod clock;
 mod config;
 mod cron;
 mod deploy;
+mod dns_check;
 mod domains;
 mod error;
 mod events;
@@ -50,6 +51,7 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod release_diff;
 mod renewal;
 mod routes;
 mod sandbox;
@@ -57,8 +59,10 @@ mod services;
 mod session;
 mod sessions;
 mod stacks;
+mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
 mod tokens;
 mod users;
@@ -76,6 +80,7 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
 pub use users::UserSwitch;
+pub use streams::{SessionStream, SessionStreams};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
