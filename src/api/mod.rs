@@ -22,6 +22,7 @@ mod dashboard;
 mod domains;
 mod events;
 mod front;
+mod git;
 mod logs;
 mod metrics;
 mod peer;
@@ -40,6 +41,7 @@ mod storage;
 mod stream;
 mod system;
 
+pub use git::{GitCommand, GitHttpRequest, GitOverHttp};
 pub use metrics::{bind_metrics, serve_metrics};
 pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};

@@ -9,9 +9,9 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
-    access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
-    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
-    stacks, storage, system,
+    access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events,
+    front, git, logs, metrics, peer, plugins, processes, pushes, releases, resources, services,
+    session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -58,7 +58,8 @@ pub(super) fn router(parts: Parts) -> Router {
 
 /// What of it the web reaches; who asks is known by then.
 pub(super) fn web_router(parts: Parts) -> Router {
-    common(routes().into_router(), parts)
+    let git = git::routes(Arc::clone(&parts.shell));
+    common(routes().into_router(), parts).merge(git)
 }
 
 fn common(routes: Router<Parts>, parts: Parts) -> Router {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::api::{Process, Remote, Shell};
+use crate::api::{GitCommand, GitHttpRequest, GitOverHttp, Process, Remote, Shell};
 use crate::config::Config;
 use crate::domain::access::Grants;
 use crate::domain::{Actor, AppName};
-use crate::git::{Service, Session};
+use crate::git::{HttpHalf, Service, Session};
 use crate::platform::{Error, Kind, Opening, Platform};
 use crate::ssh::{Access, Commands, ExecRequest, GitRequest, GitService, Refused, relay};
 use crate::support::report;
+use crate::web::Caller;
 
 /// Dokku's exit code for an app that does not exist.
 const EXIT_NO_APP: u8 = 20;
@@ -145,6 +146,19 @@ fn refused(error: &Error) -> Refused {
 }
 
 impl Shell for Doors {
+    fn git<'a>(&'a self, caller: &'a Caller, request: GitHttpRequest) -> GitCommand<'a> {
+        Box::pin(async move {
+            let service = match request.service {
+                GitOverHttp::ReceivePack => Service::ReceivePack,
+                GitOverHttp::UploadPack => Service::UploadPack,
+            };
+            let half = if request.advertise { HttpHalf::Advertise } else { HttpHalf::Answer };
+            let (actor, protocol) = (caller.actor.clone(), request.protocol);
+            let session = Session { actor, protocol, http: Some(half) };
+            self.open_git(session, &caller.grants, &request.app, service).await
+        })
+    }
+
     fn open<'a>(
         &'a self,
         actor: &'a Actor,

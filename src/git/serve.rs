@@ -96,6 +96,10 @@ impl Repositories {
         command.arg(&path);
         self.confine(&mut command);
         hook_environment(&mut command, &self.config, &self.places);
+        if session.http.is_some() {
+            // There is no stream for errors beside the answer.
+            command.env("STAITHE_PUSH_OUTPUT", "sideband");
+        }
         let actor = &session.actor;
         command.env("STAITHE_APP", app.as_str()).env("STAITHE_ACTOR", &actor.name);
         command.env("STAITHE_ACTOR_VIA", &actor.via);
