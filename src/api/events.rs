@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 
-use crate::domain::Event;
+use super::stream;
 use crate::platform::Platform;
 use crate::web::Caller;
 use crate::web::Query;
@@ -14,7 +15,12 @@ pub(super) async fn list(
     State(platform): State<Platform>,
     caller: Caller,
     Query(query): Query<EventQuery>,
-) -> Result<Json<Vec<Event>>, Refusal> {
+) -> Result<Response, Refusal> {
     let filter = query.filter(caller.grants.event_sight());
-    Ok(Json(platform.events(&filter, query.limit()).await?))
+    if query.follow {
+        return Ok(
+            stream::values(platform.follow_events(filter, query.limit()).await?).into_response()
+        );
+    }
+    Ok(Json(platform.events(&filter, query.limit()).await?).into_response())
 }

@@ -11,6 +11,7 @@ use super::exit::Failure;
 
 /// The verb of a noun that stands alone.
 const DEFAULT_VERBS: &[(&str, &str)] = &[
+    ("access", "list"),
     ("apps", "list"),
     ("builds", "list"),
     ("checks", "report"),
@@ -33,6 +34,8 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("ssh-keys", "list"),
     ("stack", "list"),
     ("storage", "report"),
+    ("tokens", "list"),
+    ("users", "list"),
 ];
 
 /// Rewrites `arguments` for the tree of commands.

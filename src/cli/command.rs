@@ -5,9 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, letsencrypt,
-    logs, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys,
-    stack, storage, system,
+    access, apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help,
+    letsencrypt, logs, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services,
+    ssh_keys, stack, storage, system, tokens,
 };
 
 /// A git-push platform in one program.
@@ -117,6 +117,15 @@ pub(super) enum Noun {
     /// SSH keys
     #[command(subcommand)]
     SshKeys(ssh_keys::Verb),
+    /// Users
+    #[command(subcommand)]
+    Users(access::Users),
+    /// Access: who may do what, on the platform and on single apps
+    #[command(subcommand)]
+    Access(access::Access),
+    /// Tokens: what programs show in place of a person
+    #[command(subcommand)]
+    Tokens(tokens::Verb),
     /// Stacks: the base images of builds and instances
     #[command(subcommand)]
     Stack(stack::Verb),
@@ -175,6 +184,9 @@ impl Noun {
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,
             Self::SshKeys(verb) => verb.run(context).await,
+            Self::Users(verb) => verb.run(context).await,
+            Self::Access(verb) => verb.run(context).await,
+            Self::Tokens(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
             Self::Plugin(verb) => verb.run(context).await,
             Self::PluginCommand(foreign) => foreign.run(context).await,
