@@ -25,6 +25,7 @@ mod front;
 mod git;
 mod logs;
 mod metrics;
+mod openapi;
 mod peer;
 mod plugins;
 mod processes;
@@ -43,6 +44,7 @@ mod system;
 
 pub use git::{GitCommand, GitHttpRequest, GitOverHttp};
 pub use metrics::{bind_metrics, serve_metrics};
+pub use openapi::openapi;
 pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;

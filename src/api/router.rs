@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
     access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events,
-    front, git, logs, metrics, peer, plugins, processes, pushes, releases, resources, services,
-    session, ssh, stacks, storage, system,
+    front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources,
+    services, session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -72,7 +72,7 @@ fn common(routes: Router<Parts>, parts: Parts) -> Router {
     Router::new().nest(API_PREFIX, routes).with_state(parts)
 }
 
-fn routes() -> Routes<Parts> {
+pub(super) fn routes() -> Routes<Parts> {
     machine_routes().below("/apps/{app}", app_routes())
 }
 
@@ -80,6 +80,7 @@ fn routes() -> Routes<Parts> {
 fn machine_routes() -> Routes<Parts> {
     Routes::new()
         .at(SYSTEM_VERSION, "/version", get(system::version))
+        .at(SYSTEM_OPENAPI, "/openapi.json", get(openapi::show))
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))

@@ -16,6 +16,7 @@ macro_rules! verbs {
 verbs! {
     // On the machine.
     SYSTEM_VERSION = "system:version", Anybody, View;
+    SYSTEM_OPENAPI = "system:openapi", Anybody, View;
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
