@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, post, put};
 
 use super::router::Parts;
 use crate::domain::access::*;
 use crate::domain::{TokenId, UserName};
 use crate::platform::{Error, Kind, Platform, UserSwitch};
+use crate::web::routing::{delete, get, post, put};
 use crate::web::{App, Body, Caller, Id, Query, Refusal, Routes};
 use crate::wire::{
     AccessChanged, AccessReport, CreatedToken, Me, NewAccess, NewPassword, NewToken, NewUser,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Platform, Result, clock};
 use crate::domain::{Actor, AppId, AppName, Event, EventFilter, Timestamp};
 use crate::plugin::Hook;
-use crate::store::{EventsKept, NewEvent};
+use crate::store::{EventsKept, NewEvent, Settings};
 use crate::support::{report, tasks};
 
 /// Events that a listener may be behind; it then learns how many it missed, and reads them from the
@@ -45,6 +45,36 @@ impl Change {
             before: value(serde_json::to_value(before)),
             after: value(serde_json::to_value(after)),
         }
+    }
+}
+
+impl Change {
+    /// What differs between two settings of an app. Of config vars only the names: their values are
+    /// secrets.
+    pub(super) fn of_settings(old: &Settings, new: &Settings) -> Self {
+        let (mut before, mut after) = (Map::new(), Map::new());
+        let names = |own: &Settings, other: &Settings| -> Vec<String> {
+            let own = own.config.iter();
+            let differing = own.filter(|(key, value)| other.config.get(key) != Some(*value));
+            differing.map(|(key, _)| key.to_string()).collect()
+        };
+        let sections = [
+            ("config", json!(names(old, new)), json!(names(new, old))),
+            ("formation", json!(old.formation), json!(new.formation)),
+            ("resources", json!(old.resources), json!(new.resources)),
+            ("checks", json!(old.checks), json!(new.checks)),
+            ("mounts", json!(old.mounts), json!(new.mounts)),
+        ];
+        for (section, old, new) in sections {
+            // A var that was there and has another value now stands on both sides.
+            let told =
+                if section == "config" { old != json!([]) || new != json!([]) } else { old != new };
+            if told {
+                before.insert(section.to_owned(), old);
+                after.insert(section.to_owned(), new);
+            }
+        }
+        Self { before: Some(before.into()), after: Some(after.into()) }
     }
 }
 
@@ -205,5 +235,24 @@ impl Follower {
                 self.pass(event).await?;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_config_tells_names_and_no_values() {
+        let with = |vars: &[(&str, &str)]| {
+            let vars: std::collections::BTreeMap<_, _> = vars.iter().copied().collect();
+            Settings { config: serde_json::from_value(json!(vars)).unwrap(), ..Settings::default() }
+        };
+        let old = with(&[("GONE", "hunter1"), ("SAME", "hunter2"), ("KEY", "hunter3")]);
+        let new = with(&[("SAME", "hunter2"), ("KEY", "hunter4"), ("NEW", "hunter5")]);
+        let change = Change::of_settings(&old, &new);
+        assert_eq!(change.before, Some(json!({ "config": ["GONE", "KEY"] })));
+        assert_eq!(change.after, Some(json!({ "config": ["KEY", "NEW"] })));
+        assert!(!format!("{change:?}").contains("hunter"));
     }
 }
