@@ -17,6 +17,7 @@ mod docs;
 mod front;
 mod git;
 mod image;
+mod metrics;
 mod plugins;
 mod power;
 mod proxy;
