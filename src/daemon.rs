@@ -9,6 +9,7 @@
 
 mod doors;
 mod housekeeping;
+mod website;
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
 use crate::{
-    api, build, certificate, container, git, image, network, plugin, proxy, series, ssh, store,
+    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, series, ssh,
+    store,
 };
 
 /// `staithe serve`: runs the control plane in the foreground.
@@ -103,8 +105,11 @@ pub fn start_logging(log: &config::Log) {
     }
 }
 
-async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
+async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     prepare_directories(&config).context("prepare the directories")?;
+    // Early, since routes lead to it from recovery on; connections wait until it serves.
+    let website = website::Website::bind(&config).await?;
+    config.platform.web_address = website.address();
     let platform = open(&config).await?;
     let recovery =
         platform.recover().await.context("recover what an earlier control plane left")?;
@@ -122,6 +127,15 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     let addresses = ssh.local_addresses();
     addresses.iter().for_each(|address| platform.add_listener("ssh", *address));
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let web = website.local_addresses();
+    let dashboard = dashboard::Dashboard::open(platform.clone()).context("read the templates")?;
+    let dashboard = dashboard.router();
+    let website = tasks::spawn(
+        "web",
+        website.serve(&config, platform.clone(), doors.clone(), dashboard, shutdown.clone()),
+    );
+    web.iter().for_each(|address| platform.add_listener("web", *address));
+    let web: Vec<_> = web.iter().map(ToString::to_string).collect();
     let api = {
         let (platform, config, shutdown) = (platform.clone(), config.clone(), shutdown.clone());
         let trusted = doors.trusted_users();
@@ -151,11 +165,11 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         let (platform, shutdown) = (platform.clone(), shutdown.clone());
         async move { platform.keep_sampling(shutdown).await }
     });
-    announce(&config, &platform, &addresses)?;
+    announce(&config, &platform, &addresses, &web)?;
     wait_for_signal().await?;
     tracing::info!("draining");
     controller.advance(Phase::Draining);
-    let drained = async { tokio::join!(ssh, api) };
+    let drained = async { tokio::join!(ssh, api, website) };
     tokio::pin!(drained);
     let deadline = Duration::from_secs(config.server.shutdown_timeout_s);
     let finished = tokio::select! {
@@ -305,15 +319,21 @@ fn bind_control_socket(config: &Config) -> anyhow::Result<UnixListener> {
 }
 
 /// Says where everything is, in the log and in a file that scripts may wait for.
-fn announce(config: &Config, platform: &Platform, ssh: &[String]) -> anyhow::Result<()> {
+fn announce(
+    config: &Config,
+    platform: &Platform,
+    ssh: &[String],
+    web: &[String],
+) -> anyhow::Result<()> {
     let listening = platform.proxy.listening()?;
     let texts = |addresses: &[std::net::SocketAddr]| -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()
     };
     let (http, https) = (texts(&listening.listen), texts(&listening.https));
-    tracing::info!(http = http.join(" "), https = https.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
-    let state =
-        serde_json::json!({ "pid": std::process::id(), "http": http, "https": https, "ssh": ssh });
+    tracing::info!(http = http.join(" "), https = https.join(" "), ssh = ssh.join(" "), web = web.join(" "), run_dir = %config.server.run_dir.display(), "serving");
+    let state = serde_json::json!({
+        "pid": std::process::id(), "http": http, "https": https, "ssh": ssh, "web": web,
+    });
     let path = config.server.run_dir.join("serving.json");
     crate::support::atomic_file::write_volatile(&path, state.to_string().as_bytes(), 0o644)
         .context("write serving.json")

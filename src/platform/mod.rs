@@ -23,8 +23,10 @@ mod clock;
 mod config;
 mod cron;
 mod deploy;
+mod dns_check;
 mod domains;
 mod error;
+mod events;
 mod front;
 mod front_door;
 mod history;
@@ -38,6 +40,7 @@ mod letsencrypt;
 mod logs;
 mod meters;
 mod pages;
+mod passwords;
 mod path_routes;
 mod pipeline;
 mod plan;
@@ -48,15 +51,21 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod release_diff;
 mod renewal;
 mod routes;
 mod sandbox;
 mod services;
 mod session;
+mod sessions;
 mod stacks;
+mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
+mod tokens;
+mod users;
 mod volumes;
 
 use std::future::Future;
@@ -68,6 +77,9 @@ pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
+pub use sessions::{SignedIn, Visitor};
+pub use users::UserSwitch;
+pub use streams::{SessionStream, SessionStreams};
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
@@ -144,8 +156,12 @@ struct Inner {
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
+    lockout: sessions::LockOut,
     clock: timers::Clock,
+    events: events::Bell,
+    passwords: passwords::Checker,
     meters: meters::Meters,
+    platform_log: crate::logs::PlatformLog,
 }
 
 impl std::ops::Deref for Platform {
@@ -176,8 +192,12 @@ impl Platform {
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
+            lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
+            events: events::Bell::default(),
+            passwords: passwords::Checker::default(),
             meters: meters::Meters::default(),
+            platform_log: crate::logs::PlatformLog::default(),
         }))
     }
 

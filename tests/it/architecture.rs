@@ -20,6 +20,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
     ("archive", &["domain", "support"], "a mechanism; knows no service"),
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
+    ("logs", &["domain", "support", "sys"], "a mechanism; reads what others write"),
     ("store", &["domain", "support"], "a mechanism"),
     ("series", &["domain", "support"], "a mechanism; knows no app"),
     ("host", &["sys"], "a mechanism; reads what the kernel tells"),
@@ -39,6 +40,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "certificate",
             "archive",
             "plugin",
+            "logs",
             "store",
             "series",
             "host",
@@ -47,6 +49,7 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ),
     ("web", &["platform", "domain", "wire", "support"], "what HTTP doors share"),
     ("api", &["web", "platform", "domain", "wire", "support", "sys"], "an interface translates"),
+    ("dashboard", &["web", "platform", "domain", "wire", "support"], "an interface translates"),
     ("ssh", &["platform", "domain", "support", "sys", "wire"], "an interface translates"),
     ("cli", &["wire", "domain", "support", "sys"], "a client like any other"),
 ];
@@ -56,7 +59,7 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("axum", &["web", "api"]),
+    ("axum", &["web", "api", "dashboard"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
@@ -65,7 +68,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rtnetlink", &["network"]),
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
-    ("handlebars", &["proxy"]),
+    ("handlebars", &["proxy", "dashboard"]),
     ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),
