@@ -78,8 +78,8 @@ pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
-pub use users::UserSwitch;
 pub use streams::{SessionStream, SessionStreams};
+pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
