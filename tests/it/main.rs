@@ -19,6 +19,7 @@ mod front;
 mod git;
 mod image;
 mod openapi;
+mod metrics;
 mod plugins;
 mod power;
 mod proxy;
