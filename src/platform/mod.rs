@@ -24,6 +24,7 @@ mod config;
 mod cron;
 mod deploy;
 mod domains;
+mod drains;
 mod error;
 mod front;
 mod front_door;
@@ -143,6 +144,7 @@ struct Inner {
     cron: cron::Runs,
     clock: timers::Clock,
     platform_log: crate::logs::PlatformLog,
+    drains: drains::Desk,
 }
 
 impl std::ops::Deref for Platform {
@@ -175,6 +177,7 @@ impl Platform {
             cron: cron::Runs::default(),
             clock: timers::Clock::default(),
             platform_log: crate::logs::PlatformLog::default(),
+            drains: drains::Desk::default(),
         }))
     }
 

@@ -195,6 +195,12 @@ insert into users (name, role, created_at) select name, 'admin', added_at from s
 alter table ssh_keys add column user integer references users (id) on delete cascade;
 update ssh_keys set user = (select id from users where users.name = ssh_keys.name);
 ",
+    "
+create table log_settings (
+    app integer primary key references apps (id) on delete cascade,
+    body text not null
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

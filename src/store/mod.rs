@@ -15,6 +15,7 @@ mod certificates;
 mod events;
 mod front;
 mod keys;
+mod logs;
 mod migrations;
 mod plugins;
 mod releases;

@@ -19,6 +19,7 @@ verbs! {
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    LOGS_DRAIN_PRIVATE = "logs:drain-private", Platform, Admin;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
@@ -107,6 +108,8 @@ verbs! {
     ENTER_START = "enter:start", App, Operate;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
+    LOGS_REPORT = "logs:report", App, View;
+    LOGS_SET = "logs:set", App, Operate;
     RELEASES_LIST = "releases:list", App, View;
     RELEASES_INFO = "releases:info", App, View;
     RELEASES_ROLLBACK = "releases:rollback", App, Deploy;
