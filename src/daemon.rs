@@ -9,6 +9,7 @@
 
 mod doors;
 mod housekeeping;
+mod website;
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,10 @@ use crate::config::{self, Config, LogFormat};
 use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
-use crate::{api, build, certificate, container, git, image, network, plugin, proxy, ssh, store};
+use crate::{
+    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, series, ssh,
+    store,
+};
 
 /// `staithe serve`: runs the control plane in the foreground.
 #[derive(Debug, Parser)]
@@ -101,8 +105,11 @@ pub fn start_logging(log: &config::Log) {
     }
 }
 
-async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
+async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     prepare_directories(&config).context("prepare the directories")?;
+    // Early, since routes lead to it from recovery on; connections wait until it serves.
+    let website = website::Website::bind(&config).await?;
+    config.platform.web_address = website.address();
     let platform = open(&config).await?;
     let recovery =
         platform.recover().await.context("recover what an earlier control plane left")?;
@@ -118,7 +125,18 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         doors.clone(),
     )
     .context("start the SSH server")?;
-    let addresses: Vec<_> = ssh.local_addresses().iter().map(ToString::to_string).collect();
+    let addresses = ssh.local_addresses();
+    addresses.iter().for_each(|address| platform.add_listener("ssh", *address));
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let web = website.local_addresses();
+    let dashboard = dashboard::Dashboard::open(platform.clone()).context("read the templates")?;
+    let dashboard = dashboard.router();
+    let website = tasks::spawn(
+        "web",
+        website.serve(&config, platform.clone(), doors.clone(), dashboard, shutdown.clone()),
+    );
+    web.iter().for_each(|address| platform.add_listener("web", *address));
+    let web: Vec<_> = web.iter().map(ToString::to_string).collect();
     let api = {
         let (platform, config, shutdown) = (platform.clone(), config.clone(), shutdown.clone());
         let trusted = doors.trusted_users();
@@ -129,6 +147,7 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     for address in &config.api.metrics_listen {
         let listener = api::bind_metrics(*address).await;
         let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+        platform.add_listener("metrics", listener.local_addr().unwrap_or(*address));
         let serve = api::serve_metrics(listener, platform.clone(), shutdown.clone());
         drop(tasks::spawn("metrics", serve));
     }
@@ -143,11 +162,15 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
         let (platform, shutdown) = (platform.clone(), shutdown.clone());
         async move { platform.keep_timers(shutdown).await }
     });
-    announce(&config, &platform, &addresses)?;
+    let sampler = tasks::spawn("sampler", {
+        let (platform, shutdown) = (platform.clone(), shutdown.clone());
+        async move { platform.keep_sampling(shutdown).await }
+    });
+    announce(&config, &platform, &addresses, &web)?;
     wait_for_signal().await?;
     tracing::info!("draining");
     controller.advance(Phase::Draining);
-    let drained = async { tokio::join!(ssh, api) };
+    let drained = async { tokio::join!(ssh, api, website) };
     tokio::pin!(drained);
     let deadline = Duration::from_secs(config.server.shutdown_timeout_s);
     let finished = tokio::select! {
@@ -164,6 +187,7 @@ async fn run(config: Config, ephemeral: bool) -> anyhow::Result<()> {
     housekeeping.abort();
     certificates.abort();
     timers.abort();
+    sampler.abort();
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);
@@ -228,6 +252,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     .await
     .context("start the proxy")?;
     let plugins = plugin::Folders::open(&data.join("plugins")).context("open the plugins")?;
+    let series = series::Series::open(&data.join("metrics.db"), config.metrics.clone())
+        .context("open the metrics")?;
     let parts = Parts {
         store,
         images,
@@ -238,6 +264,7 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
         proxy,
         certificates,
         plugins,
+        series,
     };
     Ok(Platform::new(config.platform.clone(), parts))
 }
@@ -293,15 +320,21 @@ fn bind_control_socket(config: &Config) -> anyhow::Result<UnixListener> {
 }
 
 /// Says where everything is, in the log and in a file that scripts may wait for.
-fn announce(config: &Config, platform: &Platform, ssh: &[String]) -> anyhow::Result<()> {
+fn announce(
+    config: &Config,
+    platform: &Platform,
+    ssh: &[String],
+    web: &[String],
+) -> anyhow::Result<()> {
     let listening = platform.proxy.listening()?;
     let texts = |addresses: &[std::net::SocketAddr]| -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()
     };
     let (http, https) = (texts(&listening.listen), texts(&listening.https));
-    tracing::info!(http = http.join(" "), https = https.join(" "), ssh = ssh.join(" "), run_dir = %config.server.run_dir.display(), "serving");
-    let state =
-        serde_json::json!({ "pid": std::process::id(), "http": http, "https": https, "ssh": ssh });
+    tracing::info!(http = http.join(" "), https = https.join(" "), ssh = ssh.join(" "), web = web.join(" "), run_dir = %config.server.run_dir.display(), "serving");
+    let state = serde_json::json!({
+        "pid": std::process::id(), "http": http, "https": https, "ssh": ssh, "web": web,
+    });
     let path = config.server.run_dir.join("serving.json");
     crate::support::atomic_file::write_volatile(&path, state.to_string().as_bytes(), 0o644)
         .context("write serving.json")

@@ -6,6 +6,7 @@
 //! interfaces   cli     api     ssh              translate; decide nothing
 //!                      web                       what HTTP doors share: caller, guard, errors
 //! rules                platform                 one method per user verb; composes mechanisms
+//! mechanisms   container image network build git proxy certificate archive plugin store series host
 //! mechanisms   container image network build git proxy certificate archive plugin logs store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
@@ -24,17 +25,20 @@ pub mod build;
 pub mod certificate;
 pub mod container;
 pub mod git;
+pub mod host;
 pub mod image;
 pub mod logs;
 pub mod network;
 pub mod plugin;
 pub mod proxy;
+pub mod series;
 pub mod store;
 // Rules.
 pub mod platform;
 // Interfaces.
 pub mod api;
 pub mod cli;
+pub mod dashboard;
 pub mod ssh;
 pub mod web;
 // Wiring: the only code that sees all of it.

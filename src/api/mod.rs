@@ -17,6 +17,7 @@ mod certificates;
 mod checks;
 mod config;
 mod cron;
+mod dashboard;
 mod domains;
 mod events;
 mod front;
@@ -39,7 +40,7 @@ mod stream;
 mod system;
 
 pub use metrics::{bind_metrics, serve_metrics};
-pub use server::{Config, serve};
+pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;
 

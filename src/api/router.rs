@@ -9,13 +9,13 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, domains, events, front, logs,
-    metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks,
-    storage, system,
+    apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
+    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
+    stacks, storage, system,
 };
 use crate::domain::access::*;
-use crate::platform::{Error, Kind, Platform};
-use crate::web::{Refusal, Routes, edge};
+use crate::platform::Platform;
+use crate::web::{Routes, edge, unknown_method, unknown_path};
 use crate::wire::API_PREFIX;
 
 /// The largest request body: all config vars (512 KiB) with every byte escaped in JSON.
@@ -47,17 +47,32 @@ impl FromRef<Parts> for Arc<dyn Shell> {
     }
 }
 
-/// The whole API.
+/// The whole API, for the control socket.
 pub(super) fn router(parts: Parts) -> Router {
-    Router::new()
-        .nest(API_PREFIX, machine_routes().below("/apps/{app}", app_routes()).into_router())
+    let platform = parts.platform.clone();
+    common(routes().into_local_router(), parts)
+        .fallback(unknown_path)
+        .layer(from_fn_with_state(platform, peer::identify))
+        .layer(from_fn(edge))
+}
+
+/// What of it the web reaches; who asks is known by then.
+pub(super) fn web_router(parts: Parts) -> Router {
+    common(routes().into_router(), parts)
+}
+
+fn common(routes: Router<Parts>, parts: Parts) -> Router {
+    // Below the prefix the API's own fallbacks hold, whatever else the door leads to.
+    let routes = routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn_with_state(parts.platform.clone(), plugins::authorize))
-        .layer(from_fn_with_state(parts.platform.clone(), peer::identify))
-        .layer(from_fn(edge))
-        .with_state(parts)
+        .layer(from_fn_with_state(parts.platform.clone(), plugins::authorize));
+    Router::new().nest(API_PREFIX, routes).with_state(parts)
+}
+
+fn routes() -> Routes<Parts> {
+    machine_routes().below("/apps/{app}", app_routes())
 }
 
 /// What concerns the machine as a whole.
@@ -67,6 +82,9 @@ fn machine_routes() -> Routes<Parts> {
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
+        .at(HOST_REPORT, "/host", get(metrics::host_report))
+        .at(HOST_METRICS, "/host/metrics", get(metrics::of_host))
+        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
@@ -75,7 +93,7 @@ fn machine_routes() -> Routes<Parts> {
         .at(SSH_KEYS_LIST, "/ssh-keys", get(ssh::keys))
         .at(SSH_KEYS_ADD, "/ssh-keys", post(ssh::add_key))
         .at(SSH_KEYS_REMOVE, "/ssh-keys/{id}", delete(ssh::remove_key))
-        .at(SSH_EXEC, "/ssh/exec", post(ssh::exec))
+        .local(SSH_EXEC, "/ssh/exec", post(ssh::exec))
         .below("/services", services::routes())
         .below("/services/{type}/{name}", backups::service_routes())
         .and(backups::machine_routes())
@@ -110,12 +128,14 @@ fn app_routes() -> Routes<Parts> {
         .at(PS_REBUILD, "/rebuild", post(processes::rebuild))
         .at(RUN_START, "/run", post(session::run))
         .at(ENTER_START, "/enter", post(session::enter))
+        .at(METRICS_REPORT, "/metrics", get(metrics::of_app))
         .at(LOGS_SHOW, "/logs", get(logs::logs))
         .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
         .at(LOGS_REPORT, "/logs/settings", get(logs::report))
         .at(LOGS_SET, "/logs/settings", patch(logs::set))
         .at(RELEASES_LIST, "/releases", get(releases::list))
         .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
+        .at(RELEASES_DIFF, "/releases/{id}/diff", get(releases::diff))
         .at(RELEASES_ROLLBACK, "/rollback", post(releases::rollback))
         .at(BUILDS_LIST, "/builds", get(builds::list))
         .at(BUILDS_CANCEL, "/builds/cancel", post(builds::cancel))
@@ -131,15 +151,7 @@ fn app_routes() -> Routes<Parts> {
         .at(CHECKS_RUN, "/checks/run", post(checks::run))
         .and(storage::app_routes())
         .and(cron::app_routes())
-        .at(GIT_PUSH, "/pushes", post(pushes::push))
-        .at(GIT_PUSH_OUTCOME, "/pushes/{id}", get(pushes::outcome))
+        .local(GIT_PUSH, "/pushes", post(pushes::push))
+        .local(GIT_PUSH_OUTCOME, "/pushes/{id}", get(pushes::outcome))
         .and(front::app_routes())
-}
-
-async fn unknown_path() -> Refusal {
-    Error::new(Kind::NotFound, "the API has no such path").into()
-}
-
-async fn unknown_method() -> Refusal {
-    Error::new(Kind::Invalid, "the path does not take this method").into()
 }

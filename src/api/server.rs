@@ -6,34 +6,26 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::peer::Peer;
-use super::router::{Parts, router};
+use super::router::{Parts, router, web_router};
 use super::session::Sessions;
 use super::ssh::Shell;
 use crate::platform::Platform;
 use crate::support::backoff::Backoff;
 use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::tasks;
+use crate::web::{self, ACCEPT_RETRY};
 
-/// How long a client may take to send its request's head, and stay idle between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a stranger's connection lasts: enough to be told no.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many strangers are told no at once; more are hung up on. The socket is open to all users, and
 /// a crowd of them must not keep root out.
 const MAX_STRANGERS: usize = 16;
-/// The most bytes of one request's head.
-const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Waits after a failed `accept` (too many open files, accept(2)).
-const ACCEPT_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// The operator's settings of the control socket.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +44,18 @@ impl Default for Config {
     fn default() -> Self {
         Self { max_connections: 512, max_sessions: 128, metrics_listen: Vec::new() }
     }
+}
+
+/// The API for the web door, and the sessions that it starts: await their end when the door is closed.
+pub fn for_web(
+    config: &Config,
+    platform: Platform,
+    shell: Arc<dyn Shell>,
+    shutdown: Shutdown,
+) -> (Router, impl Future<Output = ()> + Send + 'static) {
+    let sessions = Sessions::new(config.max_sessions, shutdown);
+    let router = web_router(Parts { platform, shell, sessions: sessions.clone() });
+    (router, async move { sessions.finished().await })
 }
 
 /// Serves the API on `listener` until the shutdown drains: then no new connection is accepted, open
@@ -136,43 +140,13 @@ async fn connection(
     router: Router,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) {
-    let service = TowerToHyperService::new(router.layer(axum::middleware::map_request(
-        move |mut request: Request| async move {
+    let router =
+        router.layer(axum::middleware::map_request(move |mut request: Request| async move {
             request.extensions_mut().insert(peer);
             request
-        },
-    )));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let deadline = async {
-        match peer {
-            Peer::Stranger(_) => tokio::time::sleep(STRANGER_TIMEOUT).await,
-            Peer::Root | Peer::Trusted => std::future::pending().await,
-        }
-    };
-    tokio::pin!(deadline);
-    let mut draining = shutdown.clone();
-    loop {
-        tokio::select! {
-            // Polled to its end or dropped on purpose, in the two arms that end the loop.
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "control connection ended early");
-                }
-                return;
-            }
-            () = draining.reached(Phase::Draining), if shutdown.phase() == Phase::Running => {
-                connection.as_mut().graceful_shutdown();
-            }
-            () = shutdown.reached(Phase::Stopping) => return,
-            () = deadline.as_mut() => return,
-        }
-    }
+        }));
+    let lifetime = matches!(peer, Peer::Stranger(_)).then_some(STRANGER_TIMEOUT);
+    web::connection(stream, router, lifetime, shutdown).await;
 }

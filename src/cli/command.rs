@@ -5,9 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, cron, domains, events, git, help, letsencrypt, logs,
-    pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack,
-    storage, system,
+    apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, letsencrypt,
+    logs, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys,
+    stack, storage, system,
 };
 
 /// A git-push platform in one program.
@@ -126,6 +126,9 @@ pub(super) enum Noun {
     /// A command of a plugin's
     #[command(hide = true)]
     PluginCommand(plugins::Foreign),
+    /// The dashboard
+    #[command(subcommand)]
+    Dashboard(dashboard::Verb),
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
@@ -173,6 +176,7 @@ impl Noun {
             Self::Stack(verb) => verb.run(context).await,
             Self::Plugin(verb) => verb.run(context).await,
             Self::PluginCommand(foreign) => foreign.run(context).await,
+            Self::Dashboard(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
             Self::Gc(gc) => gc.run(context).await,

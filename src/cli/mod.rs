@@ -21,6 +21,7 @@ mod command;
 mod config;
 mod context;
 mod cron;
+mod dashboard;
 mod domains;
 mod events;
 mod exit;

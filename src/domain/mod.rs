@@ -32,7 +32,10 @@ mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
+mod stage;
 mod time;
+mod token;
+mod user;
 mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
@@ -51,7 +54,7 @@ pub use cron::{
     ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
 };
 pub use drain::{DrainHost, DrainScheme, DrainUrl, LogAge, LogDrain, LogSettings};
-pub use event::Event;
+pub use event::{Event, EventFilter};
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
     PathRoute, RouteAddress, Scheme, UpstreamProtocol,
@@ -73,7 +76,10 @@ pub use service::{
     link_variable, spare_variable, url_variable, variables_of,
 };
 pub use ssh_key::SshPublicKey;
+pub use stage::{BuildStage, BuildStages, Stage, StageStatus};
 pub use time::{Millis, Timestamp};
+pub use token::{Token, TokenId};
+pub use user::UserName;
 pub use volume::{
     ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
     VolumeMount, VolumeMounts, VolumeName,

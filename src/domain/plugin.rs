@@ -12,12 +12,14 @@ const MAX_NAME: usize = 32;
 /// The nouns of the command line, none of which a plugin may take: its commands could never be
 /// called. A test beside the command tree compares.
 pub const RESERVED_NOUNS: &[&str] = &[
+    "access",
     "apps",
     "builds",
     "certs",
     "checks",
     "config",
     "cron",
+    "dashboard",
     "domains",
     "enter",
     "error-pages",
@@ -25,6 +27,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "gc",
     "git",
     "help",
+    "host",
     "letsencrypt",
     "logs",
     "maintenance",
@@ -47,8 +50,10 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "staithe",
     "stack",
     "storage",
+    "tokens",
     "url",
     "urls",
+    "users",
     "version",
 ];
 

@@ -28,6 +28,10 @@ pub struct Config {
     pub log_file_bytes: u64,
     /// Bytes of log files kept per app, the newest. Default 100 MiB.
     pub log_bytes_per_app: u64,
+    /// Events kept, the newest. Default 50000.
+    pub kept_events: u32,
+    /// Days that events are kept. Default 365.
+    pub kept_event_days: u32,
     /// Days that log lines of apps are kept, unless `logs:set` says otherwise. Default 30.
     pub log_days_per_app: u32,
     /// Authorities that drains' certificates are checked with, a PEM file. Default those of the
@@ -42,6 +46,10 @@ pub struct Config {
     pub storage_host_dirs: Vec<PathBuf>,
     /// The most bytes that one backup of a service may have. Default 68719476736, 64 GiB.
     pub backup_bytes: u64,
+    /// Seconds after which a session of the dashboard ends that is not used. Default 43200, 12 hours.
+    pub session_idle_s: u64,
+    /// Seconds after which a session of the dashboard ends. Default 1209600, 14 days.
+    pub session_max_s: u64,
     /// The host name that `git remote add` lines show. Default `localhost`.
     pub public_host: String,
     /// Where everything is kept; the daemon's `--data-dir`.
@@ -56,6 +64,9 @@ pub struct Config {
     /// The user that `git remote add` lines show.
     #[serde(skip)]
     pub ssh_user: String,
+    /// Where the web door is; none if it is off.
+    #[serde(skip)]
+    pub web_address: Option<std::net::SocketAddr>,
     /// Settings of builds, which instances share the certificate bundle with.
     #[serde(skip)]
     pub build: crate::build::Config,
@@ -73,17 +84,22 @@ impl Default for Config {
             id_base: 1_879_048_192,
             log_file_bytes: 10 << 20,
             log_bytes_per_app: 100 << 20,
+            kept_events: 50_000,
+            kept_event_days: 365,
             log_days_per_app: 30,
             log_drain_ca_bundle: None,
             debian_mirror: None,
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),
             backup_bytes: 64 << 30,
+            session_idle_s: 12 * 3600,
+            session_max_s: 14 * 24 * 3600,
             public_host: "localhost".into(),
             data_dir: "/var/lib/staithe".into(),
             run_dir: "/run/staithe".into(),
             ssh_port: 2222,
             ssh_user: "staithe".into(),
+            web_address: None,
             build: crate::build::Config::default(),
         }
     }

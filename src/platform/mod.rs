@@ -23,9 +23,11 @@ mod clock;
 mod config;
 mod cron;
 mod deploy;
+mod dns_check;
 mod domains;
 mod drains;
 mod error;
+mod events;
 mod front;
 mod front_door;
 mod history;
@@ -37,8 +39,9 @@ mod launch;
 mod layers;
 mod letsencrypt;
 mod logs;
-mod metrics;
+mod meters;
 mod pages;
+mod passwords;
 mod path_routes;
 mod pipeline;
 mod plan;
@@ -49,15 +52,21 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod release_diff;
 mod renewal;
 mod routes;
 mod sandbox;
 mod services;
 mod session;
+mod sessions;
 mod stacks;
+mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
+mod tokens;
+mod users;
 mod volumes;
 
 use std::future::Future;
@@ -69,15 +78,18 @@ pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
+pub use sessions::{SignedIn, Visitor};
+pub use streams::{SessionStream, SessionStreams};
+pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
-    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
-    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
-    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
-    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
-    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
-    VolumeUse,
+    CronRunRequest, CronTaskReport, DomainReport, HostReport, InstanceReport, InstanceStatus, Kind,
+    LogLine, LogQuery, MaintenanceReport, MetricsQuery, MetricsReport, MetricsSample, MountRequest,
+    Page, PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
+    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
+    ResourceScope, RouteReport, RunRequest, Sparkline, SshKey, StackReport, StorageReport, Switch,
+    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -87,6 +99,7 @@ use crate::git::Repositories;
 use crate::image::ImageStore;
 use crate::network::Network;
 use crate::proxy::Supervisor;
+use crate::series::Series;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -117,6 +130,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Plugins' folders.
     pub plugins: crate::plugin::Folders,
+    /// Figures over time.
+    pub series: Series,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -142,7 +157,11 @@ struct Inner {
     /// Serializes what is mounted and unmounted of volumes.
     volumes: tokio::sync::Mutex<()>,
     cron: cron::Runs,
+    lockout: sessions::LockOut,
     clock: timers::Clock,
+    events: events::Bell,
+    passwords: passwords::Checker,
+    meters: meters::Meters,
     platform_log: crate::logs::PlatformLog,
     drains: drains::Desk,
 }
@@ -175,7 +194,11 @@ impl Platform {
             front: tokio::sync::Mutex::default(),
             volumes: tokio::sync::Mutex::default(),
             cron: cron::Runs::default(),
+            lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
+            events: events::Bell::default(),
+            passwords: passwords::Checker::default(),
+            meters: meters::Meters::default(),
             platform_log: crate::logs::PlatformLog::default(),
             drains: drains::Desk::default(),
         }))

@@ -196,6 +196,59 @@ alter table ssh_keys add column user integer references users (id) on delete cas
 update ssh_keys set user = (select id from users where users.name = ssh_keys.name);
 ",
     "
+create table build_details (
+    build integer primary key references builds (id) on delete cascade,
+    subject text not null,
+    stages text not null,
+    hint text
+) strict;
+",
+    // Whoever reads this file can sign in as nobody: only hashes of the secrets are here.
+    "
+create table sessions (
+    id integer primary key autoincrement,
+    hash blob not null unique,
+    user integer not null references users (id) on delete cascade,
+    token text,
+    created_at integer not null,
+    seen_at integer not null,
+    address text,
+    agent text not null
+) strict;
+create index sessions_by_user on sessions (user, id);
+create table login_codes (
+    hash blob primary key,
+    user integer not null references users (id) on delete cascade,
+    expires_at integer not null
+) strict;
+",
+    "
+alter table users add column password text;
+alter table users add column disabled integer not null default 0;
+create table tokens (
+    id text primary key,
+    user integer not null references users (id) on delete cascade,
+    parent text references tokens (id) on delete cascade,
+    name text not null,
+    hash blob not null,
+    narrowed integer not null,
+    verbs text,
+    created_at integer not null,
+    expires_at integer,
+    used_at integer,
+    used_from text,
+    unique (user, name)
+) strict;
+create table token_apps (
+    token text not null references tokens (id) on delete cascade,
+    app integer not null references apps (id) on delete cascade,
+    primary key (token, app)
+) strict;
+alter table events add column before text;
+alter table events add column after text;
+create index events_by_time on events (at);
+",
+    "
 create table log_settings (
     app integer primary key references apps (id) on delete cascade,
     body text not null

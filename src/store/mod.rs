@@ -10,6 +10,7 @@
 
 mod apps;
 mod backups;
+mod build_details;
 mod builds;
 mod certificates;
 mod events;
@@ -20,8 +21,10 @@ mod migrations;
 mod plugins;
 mod releases;
 mod services;
+mod sessions;
 mod settings;
 mod timers;
+mod tokens;
 mod users;
 mod volumes;
 
@@ -31,13 +34,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 pub use apps::{NewApp, Settings};
+pub use build_details::BuildDetails;
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
+pub use events::{EventsKept, NewEvent};
 pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
+pub use sessions::{NewSession, StoredSession};
 pub use settings::StoredStack;
 pub use timers::TimerState;
+pub use tokens::StoredToken;
+pub use users::{StoredGrant, StoredUser};
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]

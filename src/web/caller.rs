@@ -4,9 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::error::Refusal;
+use super::identify::unauthenticated;
 use crate::domain::access::{Grants, Verb};
 use crate::domain::{Actor, AppName};
-use crate::platform::{Error, Kind};
+use crate::platform::Error;
 
 /// The person a request is made for, their grants at its beginning, and the request's id. Put in
 /// place by the door.
@@ -34,7 +35,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let missing = || Error::new(Kind::Internal, "the request has no caller").into();
+        let missing = || unauthenticated("this needs to know who asks");
         parts.extensions.get::<Self>().cloned().ok_or_else(missing)
     }
 }

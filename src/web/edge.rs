@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
+use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
-use super::error::{Refusal, problem, problem_response};
+use super::error::Refusal;
 use crate::platform::{Error, Kind};
 use crate::support::report;
 use crate::wire::REQUEST_ID_HEADER;
@@ -29,9 +30,16 @@ pub async fn edge(mut request: Request, next: Next) -> Response {
         let started = Instant::now();
         request.extensions_mut().insert(RequestId(request_id.clone()));
         let mut response = answer(next, request).await;
-        if let Some(Refusal(error)) = response.extensions_mut().remove::<Refusal>() {
-            log_failure(&error);
-            response = problem_response(&problem(&error, &request_id));
+        if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+            log_failure(&refusal.error);
+            // Fields that were added on the way out, such as those of rates, stay.
+            let added = std::mem::take(response.headers_mut());
+            response = refusal.render(&request_id);
+            for (name, value) in &added {
+                if !response.headers().contains_key(name) && name != CONTENT_LENGTH {
+                    response.headers_mut().append(name.clone(), value.clone());
+                }
+            }
         }
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID_HEADER, value);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::platform::{Error, Kind};
@@ -34,17 +34,53 @@ pub fn problem(error: &Error, request_id: &str) -> Problem {
 /// What a handler that refuses returns. It is rendered and logged once, by `edge`, which knows the
 /// request's id.
 #[derive(Debug, Clone)]
-pub struct Refusal(pub Arc<Error>);
+pub struct Refusal {
+    /// Why.
+    pub error: Arc<Error>,
+    /// The status where it is not the kind's: HTTP knows more ways to refuse than the platform.
+    status: Option<StatusCode>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
 
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self(Arc::new(error.into()))
+        Self { error: Arc::new(error.into()), status: None, headers: Vec::new() }
+    }
+}
+
+impl Refusal {
+    /// With another status than its kind's.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| status(self.error.kind()))
+    }
+
+    /// As problem details, for a request of this id.
+    pub fn render(&self, request_id: &str) -> Response {
+        let mut problem = problem(&self.error, request_id);
+        problem.status = self.status().as_u16();
+        let mut response = problem_response(&problem);
+        response.headers_mut().extend(self.headers.iter().cloned());
+        response
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = status(self.0.kind()).into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }

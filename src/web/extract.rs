@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -99,7 +100,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         match Json::<T>::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Error::new(Kind::Invalid, rejection.body_text()).into()),
+            Err(rejection) => {
+                let refusal = Refusal::from(Error::new(Kind::Invalid, rejection.body_text()));
+                let status = rejection.status();
+                let own = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNSUPPORTED_MEDIA_TYPE];
+                Err(if own.contains(&status) { refusal.with_status(status) } else { refusal })
+            }
         }
     }
 }

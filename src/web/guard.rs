@@ -13,36 +13,73 @@ use crate::domain::access::Verb;
 
 /// A table of routes, each behind its verb's guard.
 #[derive(Debug, Clone)]
-pub struct Routes<S>(Router<S>);
+pub struct Routes<S> {
+    everywhere: Router<S>,
+    /// Those of the control socket alone.
+    local: Router<S>,
+}
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes.
     pub fn new() -> Self {
-        Self(Router::new())
+        Self { everywhere: Router::new(), local: Router::new() }
     }
 
     /// `path` with one method, which is `verb`; the app that the verb acts on is `{app}` of the path.
     #[must_use]
-    pub fn at(self, verb: Verb, path: &str, method: MethodRouter<S>) -> Self {
-        Self(self.0.route(path, method.route_layer(from_fn_with_state(verb, guard))))
+    pub fn at(mut self, verb: Verb, path: &str, method: MethodRouter<S>) -> Self {
+        self.everywhere = self.everywhere.route(path, guarded(verb, method));
+        self
+    }
+
+    /// The same, for those only whom the kernel vouches for: on the control socket.
+    #[must_use]
+    pub fn local(mut self, verb: Verb, path: &str, method: MethodRouter<S>) -> Self {
+        self.local = self.local.route(path, guarded(verb, method));
+        self
+    }
+
+    /// `path` with the handlers of a page, whose methods all are `verb`.
+    #[must_use]
+    pub fn page(mut self, verb: Verb, path: &str, methods: MethodRouter<S>) -> Self {
+        self.everywhere = self.everywhere.route(path, guarded(verb, methods));
+        self
     }
 
     /// The routes of `other` as well.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self(self.0.merge(other.0))
+        Self {
+            everywhere: self.everywhere.merge(other.everywhere),
+            local: self.local.merge(other.local),
+        }
     }
 
     /// The routes of `other` below `path`.
     #[must_use]
     pub fn below(self, path: &str, other: Self) -> Self {
-        Self(self.0.nest(path, other.0))
+        Self {
+            everywhere: self.everywhere.nest(path, other.everywhere),
+            local: self.local.nest(path, other.local),
+        }
     }
 
-    /// For axum, guards in place.
+    /// For axum, guards in place: what everybody reaches.
     pub fn into_router(self) -> Router<S> {
-        self.0
+        self.everywhere
     }
+
+    /// The same, and what only the control socket has.
+    pub fn into_local_router(self) -> Router<S> {
+        self.everywhere.merge(self.local)
+    }
+}
+
+fn guarded<S: Clone + Send + Sync + 'static>(
+    verb: Verb,
+    method: MethodRouter<S>,
+) -> MethodRouter<S> {
+    method.route_layer(from_fn_with_state(verb, guard))
 }
 
 impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {

@@ -17,9 +17,17 @@ mod edge;
 mod error;
 mod extract;
 mod guard;
+mod identify;
+mod origin;
+mod rate;
+mod server;
 
 pub use caller::Caller;
 pub use edge::{RequestId, edge, log_failure};
 pub use error::{Refusal, problem, problem_response};
 pub use extract::{App, Body, Id, Query, Text, Type, TypeAndName};
 pub use guard::Routes;
+pub use identify::{Found, Identities, Lookup, PLAIN_COOKIE, SECURE_COOKIE};
+pub use origin::Origin;
+pub use rate::Rates;
+pub use server::{ACCEPT_RETRY, Config, connection, door, serve, unknown_method, unknown_path};

@@ -3,13 +3,18 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod access;
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
+mod dashboard;
+mod dns;
 pub mod frames;
 mod front;
 mod kind;
 mod logs;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -20,12 +25,17 @@ mod storage;
 mod stream;
 
 pub use crate::domain::LogLine;
+pub use access::*;
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
+pub use dashboard::*;
+pub use dns::*;
 pub use front::*;
 pub use kind::Kind;
 pub use logs::*;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -136,8 +136,10 @@ pub struct CheckResult {
 /// A key that may push and run commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SshKey {
-    /// The name its owner is known by.
+    /// What it is called.
     pub name: String,
+    /// The user whose key it is.
+    pub user: String,
     /// `SHA256:…` as OpenSSH prints it.
     pub fingerprint: String,
     /// The key in OpenSSH's one-line form, without comment.

@@ -22,6 +22,8 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
     ("logs", &["domain", "support", "sys"], "a mechanism; reads what others write"),
     ("store", &["domain", "support"], "a mechanism"),
+    ("series", &["domain", "support"], "a mechanism; knows no app"),
+    ("host", &["sys"], "a mechanism; reads what the kernel tells"),
     (
         "platform",
         &[
@@ -40,11 +42,14 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "plugin",
             "logs",
             "store",
+            "series",
+            "host",
         ],
         "rules compose mechanisms",
     ),
     ("web", &["platform", "domain", "wire", "support"], "what HTTP doors share"),
     ("api", &["web", "platform", "domain", "wire", "support", "sys"], "an interface translates"),
+    ("dashboard", &["web", "platform", "domain", "wire", "support"], "an interface translates"),
     ("ssh", &["platform", "domain", "support", "sys", "wire"], "an interface translates"),
     ("cli", &["wire", "domain", "support", "sys"], "a client like any other"),
 ];
@@ -54,16 +59,16 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("axum", &["web", "api"]),
+    ("axum", &["web", "api", "dashboard"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "series"]),
     ("russh", &["ssh"]),
     ("rtnetlink", &["network"]),
     ("seccompiler", &["container", "proxy"]),
     ("httparse", &["proxy"]),
-    ("handlebars", &["proxy"]),
+    ("handlebars", &["proxy", "dashboard"]),
     ("croner", &["domain"]),
     ("instant_acme", &["certificate"]),
     ("rcgen", &["certificate", "proxy"]),

@@ -6,6 +6,7 @@
 mod architecture;
 mod archive;
 mod backups;
+mod browser;
 mod build;
 mod certificates;
 mod cli;
@@ -26,4 +27,5 @@ mod sshd;
 mod storage;
 mod support;
 mod survival;
+mod web;
 mod zero_drop;

@@ -466,7 +466,7 @@ impl Platform {
         }
     }
 
-    async fn begin(&self, service: &Service) -> Result<()> {
+    pub(super) async fn begin(&self, service: &Service) -> Result<()> {
         locked(&self.0.services.histories).remove(&service.id);
         let started = self.start_service_container(service).await;
         if let Err(error) = &started {

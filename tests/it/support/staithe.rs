@@ -131,6 +131,7 @@ impl Staithe {
             format!("proxy.http_listen=[\"{web}\"]"),
             format!("proxy.https_listen=[\"{secure_web}\"]"),
             format!("ssh.listen=[\"{door}\"]"),
+            "web.listen=[\"127.0.0.1:0\"]".to_owned(),
             "platform.global_domains=[\"test\"]".to_owned(),
             "log.filter=info".to_owned(),
         ];
@@ -164,6 +165,11 @@ impl Staithe {
     /// Where the proxy listens.
     pub(crate) fn http(&self) -> SocketAddr {
         self.address("http")
+    }
+
+    /// Where the web door listens: API and dashboard.
+    pub(crate) fn web(&self) -> SocketAddr {
+        self.address("web")
     }
 
     /// Where the SSH server listens.
