@@ -135,6 +135,8 @@ fn app_routes() -> Routes<Parts> {
         .at(METRICS_REPORT, "/metrics", get(metrics::of_app))
         .at(LOGS_SHOW, "/logs", get(logs::logs))
         .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
+        .at(LOGS_REPORT, "/logs/settings", get(logs::report))
+        .at(LOGS_SET, "/logs/settings", patch(logs::set))
         .at(RELEASES_LIST, "/releases", get(releases::list))
         .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
         .at(RELEASES_DIFF, "/releases/{id}/diff", get(releases::diff))

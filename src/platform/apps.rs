@@ -165,6 +165,7 @@ impl Platform {
         for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
             self.discard_tree(directory).await;
         }
+        self.stop_drains(app.id).await;
         // Known, so that their files are removed below.
         self.certificates_of(app.id)?;
         self.store.remove_app(app.id)?;
@@ -190,6 +191,7 @@ impl Platform {
             return Err(error.into());
         }
         self.rename_access_log(from, to);
+        self.follow_drain_settings(app.id).await;
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         let told = json!({ "actor": actor.name, "from": from, "to": to });
         self.notify(Hook::PostAppRename, Some(to), told);

@@ -20,6 +20,7 @@ mod git;
 mod image;
 mod openapi;
 mod metrics;
+mod logs;
 mod plugins;
 mod power;
 mod proxy;

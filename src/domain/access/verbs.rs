@@ -20,6 +20,7 @@ verbs! {
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    LOGS_DRAIN_PRIVATE = "logs:drain-private", Platform, Admin;
     HOST_REPORT = "host:report", Platform, View;
     HOST_METRICS = "host:metrics", Platform, View;
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
@@ -136,6 +137,8 @@ verbs! {
     METRICS_REPORT = "metrics:report", App, View;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
+    LOGS_REPORT = "logs:report", App, View;
+    LOGS_SET = "logs:set", App, Operate;
     RELEASES_LIST = "releases:list", App, View;
     RELEASES_INFO = "releases:info", App, View;
     RELEASES_DIFF = "releases:diff", App, View;
