@@ -27,6 +27,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "gc",
     "git",
     "help",
+    "host",
     "letsencrypt",
     "logs",
     "maintenance",

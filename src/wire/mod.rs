@@ -11,6 +11,8 @@ mod dashboard;
 pub mod frames;
 mod front;
 mod kind;
+mod logs;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -20,6 +22,7 @@ mod services;
 mod storage;
 mod stream;
 
+pub use crate::domain::LogLine;
 pub use access::*;
 pub use backups::*;
 pub use certificates::*;
@@ -27,6 +30,8 @@ pub use cron::*;
 pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
+pub use logs::*;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -167,19 +167,6 @@ pub struct StackReport {
     pub apps: Vec<crate::domain::AppName>,
 }
 
-/// One line of an app's log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogLine {
-    /// When, as RFC 3339 in UTC with microseconds.
-    pub at: String,
-    /// `web.1`, `run.1234`.
-    pub process: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    /// The text, without its line feed.
-    pub text: String,
-}
-
 /// What became of a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]

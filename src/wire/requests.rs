@@ -234,18 +234,6 @@ impl EventQuery {
     }
 }
 
-/// Which log lines to show.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogQuery {
-    /// Only this process type or instance (`web`, `web.2`).
-    pub process: Option<String>,
-    /// How many of the last lines; a default if none.
-    pub num: Option<usize>,
-    /// Goes on with new lines as they come.
-    pub tail: bool,
-}
-
 /// Which lines of an access log to show.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -22,6 +22,8 @@ verbs! {
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
+    HOST_REPORT = "host:report", Platform, View;
+    HOST_METRICS = "host:metrics", Platform, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
@@ -92,6 +94,7 @@ verbs! {
     SERVICES_START = "services:start", Platform, Operate;
     SERVICES_STOP = "services:stop", Platform, Operate;
     SERVICES_RESTART = "services:restart", Platform, Operate;
+    SERVICES_UPGRADE = "services:upgrade", Platform, Operate;
     SERVICES_PAUSE = "services:pause", Platform, Operate;
     SERVICES_SET = "services:set", Platform, Operate;
     SERVICES_LOGS = "services:logs", Platform, View;
@@ -129,6 +132,7 @@ verbs! {
     PS_REBUILD = "ps:rebuild", App, Deploy;
     RUN_START = "run:start", App, Operate;
     ENTER_START = "enter:start", App, Operate;
+    METRICS_REPORT = "metrics:report", App, View;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
     RELEASES_LIST = "releases:list", App, View;
