@@ -18,5 +18,10 @@ templates! {
     "sign-in",
     "sessions",
     "apps",
+    "new-app",
+    "events",
+    "host",
+    "access",
+    "settings",
     "app/overview",
 }
