@@ -20,6 +20,13 @@ pub(super) struct Entry {
 /// The rail.
 pub(super) const RAIL: &[Entry] = &[
     Entry { key: "apps", title: "Apps", path: "/", icon: "apps", verb: APPS_LIST },
+    Entry {
+        key: "services",
+        title: "Services",
+        path: "/services",
+        icon: "services",
+        verb: SERVICES_LIST,
+    },
     Entry { key: "access", title: "Access", path: "/access", icon: "access", verb: TOKENS_LIST },
     Entry { key: "events", title: "Events", path: "/events", icon: "events", verb: EVENTS_LIST },
     Entry { key: "host", title: "Host", path: "/host", icon: "host", verb: HOST_REPORT },
@@ -46,8 +53,20 @@ pub(super) struct Tab {
 
 /// The tabs, in their order: Overview · Deployments · Releases · Logs · Metrics · Config · Scale ·
 /// Domains · Services · Cron · Volumes · Console · Access · Settings. A tab is here once its page is.
-pub(super) const TABS: &[Tab] =
-    &[Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO }];
+pub(super) const TABS: &[Tab] = &[
+    Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO },
+    Tab { key: "deployments", title: "Deployments", path: "/deployments", verb: BUILDS_LIST },
+    Tab { key: "releases", title: "Releases", path: "/releases", verb: RELEASES_LIST },
+    Tab { key: "metrics", title: "Metrics", path: "/metrics", verb: METRICS_REPORT },
+    Tab { key: "config", title: "Config", path: "/config", verb: CONFIG_SHOW },
+    Tab { key: "scale", title: "Scale", path: "/scale", verb: PS_REPORT },
+    Tab { key: "domains", title: "Domains", path: "/domains", verb: DOMAINS_REPORT },
+    Tab { key: "services", title: "Services", path: "/services", verb: SERVICES_OF_APP },
+    Tab { key: "cron", title: "Cron", path: "/cron", verb: CRON_REPORT },
+    Tab { key: "volumes", title: "Volumes", path: "/volumes", verb: STORAGE_REPORT },
+    Tab { key: "console", title: "Console", path: "/console", verb: ENTER_START },
+    Tab { key: "settings", title: "Settings", path: "/settings", verb: APPS_INFO },
+];
 
 /// The rail as `grants` has it.
 pub(super) fn rail(grants: &Grants, current: &str) -> Value {

@@ -13,11 +13,13 @@
 //! in. Nothing of anybody's reaches a page unescaped.
 
 mod access;
+mod ansi;
 mod app;
 mod apps;
 mod assets;
 mod cookies;
 mod events;
+mod fields;
 mod form;
 mod frame;
 mod helpers;
@@ -28,6 +30,7 @@ mod origin;
 mod page;
 mod palette;
 mod render;
+mod services;
 mod sessions;
 mod settings;
 mod sign_in;
@@ -40,6 +43,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 
 pub use form::Form;
 pub use page::{Done, Page};
@@ -59,7 +63,12 @@ struct Parts {
     platform: Platform,
     renderer: render::Renderer,
     assets: assets::Assets,
+    /// Places for terminals; each is a process and two buffers.
+    consoles: Arc<Semaphore>,
 }
+
+/// The most terminals that are open in browsers at once.
+const MAX_CONSOLES: usize = 32;
 
 impl std::ops::Deref for Dashboard {
     type Target = Platform;
@@ -83,7 +92,17 @@ impl Dashboard {
     pub fn open(platform: Platform) -> Result<Self, Broken> {
         let assets = assets::Assets::load();
         let renderer = render::Renderer::load(assets.base())?;
-        Ok(Self(Arc::new(Parts { platform, renderer, assets })))
+        Ok(Self(Arc::new(Parts {
+            platform,
+            renderer,
+            assets,
+            consoles: Arc::new(Semaphore::new(MAX_CONSOLES)),
+        })))
+    }
+
+    /// Places for terminals.
+    fn consoles(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.consoles)
     }
 
     /// All its routes. What calls it gives each request a [`crate::web::RequestId`].
@@ -130,6 +149,7 @@ fn pages() -> Routes<Dashboard> {
         .page(DASHBOARD_SESSIONS, "/sessions/end", post(sessions::end))
         .page(DASHBOARD_SESSIONS, "/sessions/end-all", post(sessions::end_all))
         .page(DASHBOARD_SESSIONS, "/sign-out", post(sessions::sign_out))
+        .below("/services", services::pages())
         .below("/apps/{app}", app::pages())
 }
 

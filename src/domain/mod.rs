@@ -31,6 +31,7 @@ mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
+mod stage;
 mod time;
 mod token;
 mod user;
@@ -73,6 +74,7 @@ pub use service::{
     link_variable, spare_variable, url_variable, variables_of,
 };
 pub use ssh_key::SshPublicKey;
+pub use stage::{BuildStage, BuildStages, Stage, StageStatus};
 pub use time::{Millis, Timestamp};
 pub use token::{Token, TokenId};
 pub use user::UserName;

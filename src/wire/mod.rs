@@ -5,9 +5,11 @@
 
 mod access;
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
 mod dashboard;
+mod dns;
 pub mod frames;
 mod front;
 mod kind;
@@ -25,9 +27,11 @@ mod stream;
 pub use crate::domain::LogLine;
 pub use access::*;
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
 pub use dashboard::*;
+pub use dns::*;
 pub use front::*;
 pub use kind::Kind;
 pub use logs::*;

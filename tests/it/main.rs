@@ -6,6 +6,7 @@
 mod architecture;
 mod archive;
 mod backups;
+mod browser;
 mod build;
 mod certificates;
 mod cli;
