@@ -15,6 +15,8 @@ use crate::web::{Caller, Query, Refusal};
 #[serde(default)]
 pub(super) struct Named {
     name: String,
+    /// Not only shown: made, without a release.
+    create: String,
 }
 
 pub(super) async fn show(
@@ -33,6 +35,9 @@ pub(super) async fn create(
     Form(named): Form<Named>,
 ) -> Result<Response, Refusal> {
     let created = match named.name.trim().parse::<AppName>() {
+        Ok(name) if named.create.is_empty() => {
+            return Ok(Done::to(format!("/new?name={name}")).into_response());
+        }
         Ok(name) => dashboard.create_app(&caller.actor, &name).await,
         Err(error) => Err(error.into()),
     };

@@ -13,6 +13,7 @@ mod cli;
 mod commands;
 mod container;
 mod cron;
+mod dashboard;
 mod deploy;
 mod docs;
 mod front;
