@@ -1,7 +1,7 @@
 //! `/apps/{app}/logs`, what is set about them, and `/apps/{app}/access-log`.
 
-use axum::Json;
 use crate::web::routing::IntoApiResponse;
+use axum::Json;
 use axum::extract::State;
 
 use super::stream;

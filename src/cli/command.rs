@@ -5,7 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    access, apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, host, letsencrypt, logs, metrics, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack, storage, system, tokens,
+    access, apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, host,
+    letsencrypt, logs, metrics, pages, plugins, ports, proxy, ps, releases, resource, routes, run,
+    services, ssh_keys, stack, storage, system, tokens,
 };
 
 /// A git-push platform in one program.

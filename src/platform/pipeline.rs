@@ -125,6 +125,8 @@ impl Platform {
             .map_or(Ok(()), std::fs::create_dir_all)
             .and_then(|()| std::fs::File::create(&path))
             .map_err(|error| Error::internal("cannot write the build's log", error))?;
+        let message = format!("build {} of {} begun", build.id, &commit[..commit.len().min(8)]);
+        self.note(app.id, "build.started", &message, actor);
         Ok((build, Journal::with_file(Some(file))))
     }
 
