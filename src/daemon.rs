@@ -134,6 +134,8 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
         "web",
         website.serve(&config, platform.clone(), doors.clone(), dashboard, shutdown.clone()),
     );
+    web.iter().for_each(|address| platform.add_listener("web", *address));
+    let web: Vec<_> = web.iter().map(ToString::to_string).collect();
     let api = {
         let (platform, config, shutdown) = (platform.clone(), config.clone(), shutdown.clone());
         let trusted = doors.trusted_users();

@@ -7,6 +7,7 @@
 //!                      web                       what HTTP doors share: caller, guard, errors
 //! rules                platform                 one method per user verb; composes mechanisms
 //! mechanisms   container image network build git proxy certificate archive plugin store series host
+//! mechanisms   container image network build git proxy certificate archive plugin logs store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -26,6 +27,7 @@ pub mod container;
 pub mod git;
 pub mod host;
 pub mod image;
+pub mod logs;
 pub mod network;
 pub mod plugin;
 pub mod proxy;

@@ -5,13 +5,16 @@ use axum::extract::State;
 
 use crate::domain::Event;
 use crate::platform::Platform;
+use crate::web::Caller;
 use crate::web::Query;
 use crate::web::Refusal;
 use crate::wire::EventQuery;
 
 pub(super) async fn list(
     State(platform): State<Platform>,
+    caller: Caller,
     Query(query): Query<EventQuery>,
 ) -> Result<Json<Vec<Event>>, Refusal> {
-    Ok(Json(platform.events(query.app.as_ref(), query.limit()).await?))
+    let filter = query.filter(caller.grants.event_sight());
+    Ok(Json(platform.events(&filter, query.limit()).await?))
 }

@@ -46,8 +46,8 @@ impl Peer {
                 format!("user id {uid} may not use the control socket"),
             )
             .hint("run the command as root, or over SSH with a key that was added")),
-            (_, Some(name)) => Ok(Actor { name, via: "ssh".into() }),
-            (Self::Root, None) => Ok(Actor { name: "root".into(), via: "local".into() }),
+            (_, Some(name)) => Ok(Actor::new(name, "ssh")),
+            (Self::Root, None) => Ok(Actor::new("root", "local")),
             (Self::Trusted, None) => Err(Error::new(
                 Kind::Denied,
                 format!("the request does not say for whom it is made: no {ACTOR_HEADER} header"),

@@ -37,6 +37,7 @@ pub(super) fn routes() -> Routes<Parts> {
         .at(SERVICES_START, "/{type}/{name}/start", post(start))
         .at(SERVICES_STOP, "/{type}/{name}/stop", post(stop))
         .at(SERVICES_RESTART, "/{type}/{name}/restart", post(restart))
+        .at(SERVICES_UPGRADE, "/{type}/{name}/upgrade", post(upgrade))
         .at(SERVICES_PAUSE, "/{type}/{name}/pause", post(pause))
         .at(SERVICES_SET, "/{type}/{name}/settings", patch(set))
         .at(SERVICES_LOGS, "/{type}/{name}/logs", get(logs))
@@ -182,6 +183,15 @@ async fn restart(
     TypeAndName(kind, name): TypeAndName,
 ) -> Result<Response, Refusal> {
     let operation = platform.restart_service(&caller.actor, &kind, &name).await?;
+    Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
+}
+
+async fn upgrade(
+    State(platform): State<Platform>,
+    caller: Caller,
+    TypeAndName(kind, name): TypeAndName,
+) -> Result<Response, Refusal> {
+    let operation = platform.upgrade_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn add_key(
     caller: Caller,
     Body(new): Body<NewSshKey>,
 ) -> Result<Json<SshKey>, Refusal> {
-    Ok(Json(platform.add_ssh_key(&caller.actor, &new.name, &new.public_key).await?))
+    Ok(Json(platform.add_ssh_key(&caller.actor, new).await?))
 }
 
 pub(super) async fn remove_key(

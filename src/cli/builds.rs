@@ -191,7 +191,7 @@ mod tests {
             id: BuildId(7),
             app: AppId(1),
             commit: "1a2b3c4d5e6f".into(),
-            actor: Actor { name: "alice".into(), via: "ssh".into() },
+            actor: Actor::new("alice", "ssh"),
             status: BuildStatus::Succeeded,
             failure: None,
             created_at: Timestamp(1_767_323_045_000),

@@ -58,7 +58,9 @@ mod tests {
             app: Some("shop".parse().unwrap()),
             kind: "release.deployed".into(),
             message: "v3 serves".into(),
-            actor: Actor { name: "alice".into(), via: "ssh".into() },
+            actor: Actor::new("alice", "ssh"),
+            before: None,
+            after: None,
         };
         let expected = "2026-01-02T03:04:05Z [release.deployed] shop: v3 serves (by alice)";
         assert_eq!(text(&event), expected);

@@ -8,6 +8,8 @@ use super::config::read_input;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{Format, FormatArg, Table, time};
+use crate::domain::UserName;
+use crate::domain::access::Role;
 use crate::wire::{NewSshKey, SshKey};
 
 /// `ssh-keys:<verb>`.
@@ -24,16 +26,22 @@ pub(super) enum Verb {
 /// `ssh-keys:add`.
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// What to call the key's owner
+    /// What to call the key
     name: String,
     /// The public key's file; standard input if none or `-`
     file: Option<String>,
+    /// Whose key it is [default: the user of the key's name, who is added if need be]
+    #[arg(long)]
+    user: Option<UserName>,
+    /// The role on the platform of a user that is added [default: admin]
+    #[arg(long, conflicts_with = "user")]
+    role: Option<Role>,
 }
 
 /// `ssh-keys:list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only this owner's
+    /// Only this user's, or the key of this name
     name: Option<String>,
     #[command(flatten)]
     format: FormatArg,
@@ -74,7 +82,8 @@ async fn add(context: &mut Context, args: Add) -> Result<(), Failure> {
         return Err(Failure::usage("give exactly one public key, on one line")
             .hint("for example `staithe ssh-keys:add alice ~/.ssh/id_ed25519.pub`"));
     };
-    let new = NewSshKey { name: args.name, public_key: key.to_owned() };
+    let Add { name, user, role, .. } = args;
+    let new = NewSshKey { name, public_key: key.to_owned(), user, role };
     let key: SshKey = context.client.send(Method::POST, "/ssh-keys", &new).await?;
     context.out.line(&key.fingerprint)
 }
@@ -82,7 +91,7 @@ async fn add(context: &mut Context, args: Add) -> Result<(), Failure> {
 async fn list(context: &mut Context, args: List) -> Result<(), Failure> {
     let mut keys: Vec<SshKey> = context.client.get("/ssh-keys").await?;
     if let Some(name) = &args.name {
-        keys.retain(|key| key.name == *name);
+        keys.retain(|key| key.name == *name || key.user == *name);
         if keys.is_empty() {
             let message = format!("there is no SSH key `{}`", name.escape_default());
             return Err(Failure::new(Exit::NotFound, message));
@@ -95,10 +104,11 @@ async fn list(context: &mut Context, args: List) -> Result<(), Failure> {
 }
 
 fn table(keys: &[SshKey]) -> Table {
-    let mut table = Table::new(&["NAME", "FINGERPRINT", "TYPE", "ADDED"]);
+    let mut table = Table::new(&["NAME", "FINGERPRINT", "TYPE", "ADDED", "USER"]);
     for key in keys {
         let kind = key.public_key.split(' ').next().unwrap_or_default();
-        table.row([key.name.clone(), key.fingerprint.clone(), kind.to_owned(), time(key.added_at)]);
+        let (name, fingerprint) = (key.name.clone(), key.fingerprint.clone());
+        table.row([name, fingerprint, kind.to_owned(), time(key.added_at), key.user.clone()]);
     }
     table
 }
@@ -117,13 +127,14 @@ mod tests {
     fn keys_are_listed_by_owner() {
         let key = SshKey {
             name: "alice".into(),
+            user: "alice".into(),
             fingerprint: "SHA256:abc".into(),
             public_key: "ssh-ed25519 AAAA".into(),
             added_at: Timestamp(1_767_323_045_000),
         };
         let expected = "\
-NAME   FINGERPRINT  TYPE         ADDED
-alice  SHA256:abc   ssh-ed25519  2026-01-02T03:04:05Z";
+NAME   FINGERPRINT  TYPE         ADDED                 USER
+alice  SHA256:abc   ssh-ed25519  2026-01-02T03:04:05Z  alice";
         assert_eq!(table(&[key]).render(), expected);
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn release_report(version: u32) -> ReleaseReport {
         status: ReleaseStatus::Succeeded,
         failure: None,
         description: "Deploy 1a2b3c4".into(),
-        actor: Actor { name: "alice".into(), via: "ssh".into() },
+        actor: Actor::new("alice", "ssh"),
         created_at: AT,
         image: "sha256:abc".into(),
         build: Some(BuildId(7)),

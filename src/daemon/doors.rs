@@ -56,7 +56,7 @@ impl Doors {
 impl Access for Doors {
     async fn authorize(&self, fingerprint: &str) -> Option<Actor> {
         match self.0.platform.key_owner(fingerprint) {
-            Ok(owner) => owner.map(|name| Actor { name, via: "ssh".into() }),
+            Ok(owner) => owner.map(|name| Actor::new(name, "ssh")),
             Err(error) => {
                 tracing::error!(error = report(&error), "cannot look a key up");
                 None

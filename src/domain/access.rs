@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppName, Invalid};
+use super::{AppName, Event, Invalid, TokenId};
 
 pub use verbs::*;
 
@@ -93,22 +93,65 @@ pub struct Scope {
     /// Only these verbs, by name or by noun (`ps:*`); none means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbs: Option<Vec<String>>,
+    /// The token whose scope it is; none for somebody who is there in person.
+    #[serde(skip)]
+    pub token: Option<TokenId>,
+}
+
+/// The nouns that give access: a token needs a scope that names them.
+const OF_ACCESS: [&str; 4] = ["access", "ssh-keys", "tokens", "users"];
+
+impl Verb {
+    /// What it is about: `ps` of `ps:scale`.
+    pub fn noun(&self) -> &'static str {
+        self.name.split(':').next().unwrap_or(self.name)
+    }
 }
 
 impl Scope {
+    /// Checks what somebody wrote: each verb must be one, or a noun with `:*`.
+    ///
+    /// # Errors
+    /// Which is none.
+    pub fn checked(self) -> Result<Self, Invalid> {
+        for pattern in self.verbs.iter().flatten() {
+            let noun = pattern.strip_suffix(":*");
+            if !ALL.iter().any(|verb| verb.name == pattern || noun == Some(verb.noun())) {
+                let why = "is no verb; give one such as `ps:scale`, or a noun such as `ps:*`";
+                return Err(Invalid::new("scope", pattern, why));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether all that this scope allows is allowed by `other` too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let apps = match (&self.apps, &other.apps) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(theirs)) => own.iter().all(|app| theirs.contains(app)),
+        };
+        apps && ALL.iter().all(|&verb| !self.names(verb) || other.names(verb))
+    }
+
+    /// Whether `verb` is among the verbs.
+    fn names(&self, verb: Verb) -> bool {
+        let of = |pattern: &String| {
+            pattern == verb.name || pattern.strip_suffix(":*") == Some(verb.noun())
+        };
+        match &self.verbs {
+            Some(verbs) => verbs.iter().any(of),
+            None => self.token.is_none() || !OF_ACCESS.contains(&verb.noun()),
+        }
+    }
+
     fn holds(&self, verb: Verb, app: Option<&AppName>) -> bool {
         let on_app = match (&self.apps, app) {
             (None, _) => true,
             (Some(apps), Some(app)) => apps.contains(app),
             (Some(_), None) => verb.on == On::Anybody,
         };
-        let of_noun = |pattern: &str| {
-            let noun = verb.name.split(':').next();
-            pattern == verb.name
-                || (pattern.strip_suffix(":*").is_some() && pattern.strip_suffix(":*") == noun)
-        };
-        let named = self.verbs.as_ref().is_none_or(|verbs| verbs.iter().any(|v| of_noun(v)));
-        on_app && named
+        on_app && self.names(verb)
     }
 }
 
@@ -121,6 +164,39 @@ pub struct Grants {
     pub apps: BTreeMap<AppName, Role>,
     /// What a token narrows it to.
     pub scope: Scope,
+}
+
+/// Which events somebody may see; none by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSight {
+    /// Of these apps; none means of all.
+    pub apps: Option<Vec<AppName>>,
+    /// Of no app.
+    pub platform: bool,
+    /// Also about users, keys and tokens.
+    pub access: bool,
+}
+
+impl Default for EventSight {
+    fn default() -> Self {
+        Self { apps: Some(Vec::new()), platform: false, access: false }
+    }
+}
+
+impl EventSight {
+    /// All events.
+    pub fn everything() -> Self {
+        Self { apps: None, platform: true, access: true }
+    }
+
+    /// Whether `event` may be seen.
+    pub fn shows(&self, event: &Event) -> bool {
+        match (&event.app, &self.apps) {
+            (Some(_), None) => true,
+            (Some(app), Some(apps)) => apps.contains(app),
+            (None, _) => self.platform && (self.access || !event.is_of_access()),
+        }
+    }
 }
 
 /// Why something is not allowed.
@@ -159,6 +235,20 @@ impl Grants {
     /// Whether `app` may be seen at all.
     pub fn sees(&self, app: &AppName) -> bool {
         self.on_app(app).is_some()
+    }
+
+    /// Which events may be seen.
+    pub fn event_sight(&self) -> EventSight {
+        let everywhere = self.scope.apps.is_none();
+        let held = || self.apps.keys().filter(|app| self.sees(app)).cloned().collect();
+        EventSight {
+            apps: match self.platform {
+                Some(_) => self.scope.apps.clone(),
+                None => Some(held()),
+            },
+            platform: self.platform.is_some() && everywhere,
+            access: self.allow(USERS_LIST, None).is_ok(),
+        }
     }
 
     /// Decides. Every door asks this function, and nothing else decides.
@@ -234,6 +324,7 @@ mod tests {
             scope: Scope {
                 apps: apps.map(|apps| apps.iter().map(|name| app(name)).collect()),
                 verbs: verbs.map(|verbs| verbs.iter().map(|&verb| verb.into()).collect()),
+                token: Some("0123456789ab".parse().unwrap()),
             },
             ..Grants::default()
         };
@@ -249,6 +340,55 @@ mod tests {
             Err(Forbidden::Scope { verb: CONFIG_SET })
         );
         assert!(scoped(None, Some(&[":*", "ps", "*"])).allow(PS_SCALE, Some(&shop)).is_err());
+    }
+
+    #[test]
+    fn a_token_gives_access_to_others_only_if_it_says_so() {
+        let token = |verbs: Option<&[&str]>| Grants {
+            platform: Some(Role::Admin),
+            scope: Scope {
+                verbs: verbs.map(|verbs| verbs.iter().map(|&verb| verb.into()).collect()),
+                token: Some("0123456789ab".parse().unwrap()),
+                ..Scope::default()
+            },
+            ..Grants::default()
+        };
+        for verb in [TOKENS_CREATE, USERS_ADD, SSH_KEYS_ADD, ACCESS_ADD_GLOBAL] {
+            assert!(Grants::everything().allow(verb, None).is_ok(), "{}", verb.name);
+            assert!(token(None).allow(verb, None).is_err(), "{}", verb.name);
+            assert!(token(Some(&[verb.name])).allow(verb, None).is_ok(), "{}", verb.name);
+        }
+        assert!(token(None).allow(GC_RUN, None).is_ok());
+    }
+
+    #[test]
+    fn a_scope_is_within_one_that_allows_all_of_it() {
+        let scope = |apps: Option<&[&str]>, verbs: Option<&[&str]>, token: bool| Scope {
+            apps: apps.map(|apps| apps.iter().map(|name| app(name)).collect()),
+            verbs: verbs.map(|verbs| verbs.iter().map(|&verb| verb.into()).collect()),
+            token: token.then(|| "0123456789ab".parse().unwrap()),
+        };
+        let person = scope(None, None, false);
+        let token = scope(None, None, true);
+        let shop = scope(Some(&["shop"]), Some(&["ps:*"]), true);
+        for (inner, outer, within) in [
+            (&shop, &person, true),
+            (&token, &person, true),
+            (&shop, &token, true),
+            (&person, &token, false),
+            (&token, &shop, false),
+            (&scope(Some(&["shop"]), Some(&["ps:scale"]), true), &shop, true),
+            (&scope(Some(&["shop", "blog"]), Some(&["ps:scale"]), true), &shop, false),
+            (&scope(Some(&["shop"]), Some(&["config:set"]), true), &shop, false),
+            (&scope(Some(&["shop"]), None, true), &shop, false),
+            (&scope(None, Some(&["tokens:create"]), true), &token, false),
+        ] {
+            assert_eq!(inner.is_within(outer), within, "{inner:?} in {outer:?}");
+        }
+        assert!(shop.clone().checked().is_ok());
+        for wrong in ["*", "ps", ":*", "ps:nothing", "nothing:*"] {
+            assert!(scope(None, Some(&[wrong]), true).checked().is_err(), "{wrong}");
+        }
     }
 
     #[test]

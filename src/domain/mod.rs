@@ -19,6 +19,7 @@ mod event;
 mod front;
 mod hostname;
 mod invalid;
+mod log;
 mod ocsp;
 mod plugin;
 mod ports;
@@ -32,6 +33,8 @@ mod service;
 mod ssh_key;
 mod stage;
 mod time;
+mod token;
+mod user;
 mod volume;
 
 pub use acme::{AcmeFailure, AcmeProgress, AcmeSettings, ChallengeKind, renew_at};
@@ -49,13 +52,14 @@ pub use credential::Credential;
 pub use cron::{
     ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
 };
-pub use event::Event;
+pub use event::{Event, EventFilter};
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,
     PathRoute, RouteAddress, Scheme, UpstreamProtocol,
 };
 pub use hostname::Hostname;
 pub use invalid::Invalid;
+pub use log::{LogCursor, LogLevel, LogLine, LogSource, LogSources, LogStream, LogTime};
 pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
 pub use plugin::{PluginName, RESERVED_NOUNS};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};
@@ -72,6 +76,8 @@ pub use service::{
 pub use ssh_key::SshPublicKey;
 pub use stage::{BuildStage, BuildStages, Stage, StageStatus};
 pub use time::{Millis, Timestamp};
+pub use token::{Token, TokenId};
+pub use user::UserName;
 pub use volume::{
     ContainerDir, DirectoryMode, HostDir, MAX_VOLUME, MIN_VOLUME, MountSource, Volume, VolumeId,
     VolumeMount, VolumeMounts, VolumeName,

@@ -12,6 +12,7 @@ const MAX_NAME: usize = 32;
 /// The nouns of the command line, none of which a plugin may take: its commands could never be
 /// called. A test beside the command tree compares.
 pub const RESERVED_NOUNS: &[&str] = &[
+    "access",
     "apps",
     "builds",
     "certs",
@@ -49,8 +50,10 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "staithe",
     "stack",
     "storage",
+    "tokens",
     "url",
     "urls",
+    "users",
     "version",
 ];
 

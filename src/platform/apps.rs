@@ -9,10 +9,9 @@ use super::{
     AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
 };
 use crate::domain::access::Role;
-use crate::domain::{Actor, App, AppId, AppName, BranchName, FrontSettings, Release, RunState};
+use crate::domain::{Actor, App, AppName, BranchName, FrontSettings, Release, RunState};
 use crate::plugin::Hook;
 use crate::store::NewApp;
-use crate::support::report;
 
 /// How long copying a repository may take: a few gigabytes from disk to disk.
 const COPY: Duration = Duration::from_secs(300);
@@ -29,27 +28,6 @@ impl Platform {
         self.store.release(app.id, version)?.ok_or_else(|| {
             Error::internal("the current release is missing", format!("{} {version}", app.name))
         })
-    }
-
-    /// Records an event; a failure to do so goes to the log, since what happened happened.
-    pub(super) fn note(&self, app: AppId, kind: &str, message: &str, actor: &Actor) {
-        let name = self.store.app_by_id(app).ok().flatten().map(|app| app.name);
-        self.note_named(name.as_ref(), kind, message, actor);
-    }
-
-    pub(super) fn note_named(
-        &self,
-        app: Option<&AppName>,
-        kind: &str,
-        message: &str,
-        actor: &Actor,
-    ) {
-        tracing::info!(app.name = app.map(AppName::as_str), kind, actor = actor.name, "{message}");
-        if let Err(error) = self.store.add_event(clock::now(), app, kind, message, actor) {
-            tracing::error!(error = report(&error), kind, "cannot record an event");
-        }
-        let data = json!({ "actor": actor.name, "kind": kind, "message": message });
-        self.notify(Hook::Event, app, data);
     }
 
     /// Creates an app without a release.

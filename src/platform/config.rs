@@ -28,6 +28,12 @@ pub struct Config {
     pub log_file_bytes: u64,
     /// Bytes of log files kept per app, the newest. Default 100 MiB.
     pub log_bytes_per_app: u64,
+    /// Events kept, the newest. Default 50000.
+    pub kept_events: u32,
+    /// Days that events are kept. Default 365.
+    pub kept_event_days: u32,
+    /// Days that log lines of apps are kept, unless `logs:set` says otherwise. Default 30.
+    pub log_days_per_app: u32,
     /// Mirror of Debian's packages for `stack:build`; the recipe's own if none.
     pub debian_mirror: Option<String>,
     /// Mirror of Debian's security updates; the recipe's own if none.
@@ -75,6 +81,9 @@ impl Default for Config {
             id_base: 1_879_048_192,
             log_file_bytes: 10 << 20,
             log_bytes_per_app: 100 << 20,
+            kept_events: 50_000,
+            kept_event_days: 365,
+            log_days_per_app: 30,
             debian_mirror: None,
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),

@@ -2,9 +2,7 @@
 
 use super::changes::Draft;
 use super::{Error, Journal, Kind, Operation, Platform, Result};
-use crate::domain::{
-    Actor, App, AppName, Build, BuildId, Event, Release, ReleaseStatus, ReleaseVersion,
-};
+use crate::domain::{Actor, App, AppName, Build, BuildId, Release, ReleaseStatus, ReleaseVersion};
 
 impl Platform {
     /// The app's releases, newest first.
@@ -112,13 +110,5 @@ impl Platform {
             Error::new(Kind::NotFound, format!("app `{name}` has no build {id}"))
                 .hint(format!("run `staithe builds:list {name}` to see them"))
         })
-    }
-
-    /// The last events, newest last; of one app if given.
-    ///
-    /// # Errors
-    /// `Internal`.
-    pub async fn events(&self, app: Option<&AppName>, limit: usize) -> Result<Vec<Event>> {
-        Ok(self.store.events(app, limit)?)
     }
 }

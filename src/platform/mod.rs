@@ -25,6 +25,7 @@ mod cron;
 mod deploy;
 mod domains;
 mod error;
+mod events;
 mod front;
 mod front_door;
 mod history;
@@ -38,6 +39,7 @@ mod letsencrypt;
 mod logs;
 mod meters;
 mod pages;
+mod passwords;
 mod path_routes;
 mod pipeline;
 mod plan;
@@ -61,6 +63,8 @@ mod staples;
 mod storage;
 mod streams;
 mod timers;
+mod tokens;
+mod users;
 mod volumes;
 
 use std::future::Future;
@@ -74,6 +78,7 @@ pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
 pub use streams::{SessionStream, SessionStreams};
+pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
@@ -152,7 +157,10 @@ struct Inner {
     cron: cron::Runs,
     lockout: sessions::LockOut,
     clock: timers::Clock,
+    events: events::Bell,
+    passwords: passwords::Checker,
     meters: meters::Meters,
+    platform_log: crate::logs::PlatformLog,
 }
 
 impl std::ops::Deref for Platform {
@@ -185,7 +193,10 @@ impl Platform {
             cron: cron::Runs::default(),
             lockout: sessions::LockOut::default(),
             clock: timers::Clock::default(),
+            events: events::Bell::default(),
+            passwords: passwords::Checker::default(),
             meters: meters::Meters::default(),
+            platform_log: crate::logs::PlatformLog::default(),
         }))
     }
 

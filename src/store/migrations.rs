@@ -222,6 +222,32 @@ create table login_codes (
     expires_at integer not null
 ) strict;
 ",
+    "
+alter table users add column password text;
+alter table users add column disabled integer not null default 0;
+create table tokens (
+    id text primary key,
+    user integer not null references users (id) on delete cascade,
+    parent text references tokens (id) on delete cascade,
+    name text not null,
+    hash blob not null,
+    narrowed integer not null,
+    verbs text,
+    created_at integer not null,
+    expires_at integer,
+    used_at integer,
+    used_from text,
+    unique (user, name)
+) strict;
+create table token_apps (
+    token text not null references tokens (id) on delete cascade,
+    app integer not null references apps (id) on delete cascade,
+    primary key (token, app)
+) strict;
+alter table events add column before text;
+alter table events add column after text;
+create index events_by_time on events (at);
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

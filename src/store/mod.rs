@@ -23,6 +23,7 @@ mod services;
 mod sessions;
 mod settings;
 mod timers;
+mod tokens;
 mod users;
 mod volumes;
 
@@ -35,12 +36,15 @@ pub use apps::{NewApp, Settings};
 pub use build_details::BuildDetails;
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
+pub use events::{EventsKept, NewEvent};
 pub use keys::StoredKey;
 pub use plugins::StoredPlugin;
 pub use releases::NewRelease;
 pub use sessions::{NewSession, StoredSession};
 pub use settings::StoredStack;
 pub use timers::TimerState;
+pub use tokens::StoredToken;
+pub use users::{StoredGrant, StoredUser};
 
 /// What a call to the store can fail with.
 #[derive(Debug, thiserror::Error)]

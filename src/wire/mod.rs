@@ -3,6 +3,7 @@
 //! **Invariant.** Plain data over `domain`: no I/O and no rules, so that a client needs nothing else of
 //! Staithe. Verbs of `platform` take and give these same shapes.
 
+mod access;
 mod backups;
 mod builds;
 mod certificates;
@@ -12,6 +13,7 @@ pub mod frames;
 mod front;
 mod kind;
 mod metrics;
+mod logs;
 mod plugins;
 mod problem;
 mod protocol;
@@ -21,6 +23,8 @@ mod services;
 mod storage;
 mod stream;
 
+pub use access::*;
+pub use crate::domain::LogLine;
 pub use backups::*;
 pub use builds::*;
 pub use certificates::*;
@@ -29,6 +33,7 @@ pub use dashboard::*;
 pub use front::*;
 pub use kind::Kind;
 pub use metrics::*;
+pub use logs::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{

@@ -136,8 +136,10 @@ pub struct CheckResult {
 /// A key that may push and run commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SshKey {
-    /// The name its owner is known by.
+    /// What it is called.
     pub name: String,
+    /// The user whose key it is.
+    pub user: String,
     /// `SHA256:…` as OpenSSH prints it.
     pub fingerprint: String,
     /// The key in OpenSSH's one-line form, without comment.
@@ -163,19 +165,6 @@ pub struct StackReport {
     pub created_at: Timestamp,
     /// Apps that use it.
     pub apps: Vec<crate::domain::AppName>,
-}
-
-/// One line of an app's log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogLine {
-    /// When, as RFC 3339 in UTC with microseconds.
-    pub at: String,
-    /// `web.1`, `run.1234`.
-    pub process: String,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    /// The text, without its line feed.
-    pub text: String,
 }
 
 /// What became of a push.

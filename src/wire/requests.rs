@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::domain::access::{EventSight, Role};
 use crate::domain::{
-    AppName, BranchName, BuildId, Bytes, EnvKey, Hostname, MilliCpus, ProcessType, ReleaseVersion,
-    Secret,
+    AppName, BranchName, BuildId, Bytes, EnvKey, EventFilter, Hostname, MilliCpus, ProcessType,
+    ReleaseVersion, Secret, Timestamp, UserName,
 };
 
 /// `POST /apps`.
@@ -98,10 +99,16 @@ pub struct CheckChange {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewSshKey {
-    /// What to call its owner.
+    /// What to call it.
     pub name: String,
     /// One line of `authorized_keys`, without options.
     pub public_key: String,
+    /// Whose it is, which must be known; the user of the key's name if none, who is then added.
+    #[serde(default)]
+    pub user: Option<UserName>,
+    /// The role on the platform of a user that is added; `admin`, as in Dokku, if none.
+    #[serde(default)]
+    pub role: Option<Role>,
 }
 
 /// `POST /stacks`.
@@ -188,8 +195,22 @@ impl ListQuery {
 pub struct EventQuery {
     /// Only this app's.
     pub app: Option<AppName>,
+    /// Only of this kind, or of kinds that begin with it: `release.`.
+    pub kind: Option<String>,
+    /// Only caused by this user.
+    pub actor: Option<String>,
+    /// Only from then on, in milliseconds since 1970.
+    pub since: Option<Timestamp>,
+    /// Only before then, in milliseconds since 1970.
+    pub until: Option<Timestamp>,
+    /// Only with a lower id: the page before one that began with it.
+    pub before: Option<i64>,
+    /// Only with a higher id: the first ones after it.
+    pub after: Option<i64>,
     /// How many at most.
     pub limit: Option<usize>,
+    /// Goes on with new ones as they come.
+    pub follow: bool,
 }
 
 impl EventQuery {
@@ -197,18 +218,20 @@ impl EventQuery {
     pub fn limit(&self) -> usize {
         ListQuery { limit: self.limit }.limit()
     }
-}
 
-/// Which log lines to show.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogQuery {
-    /// Only this process type or instance (`web`, `web.2`).
-    pub process: Option<String>,
-    /// How many of the last lines; a default if none.
-    pub num: Option<usize>,
-    /// Goes on with new lines as they come.
-    pub tail: bool,
+    /// The events asked for, of those that `sight` holds.
+    pub fn filter(&self, sight: EventSight) -> EventFilter {
+        EventFilter {
+            app: self.app.clone(),
+            kind: self.kind.clone(),
+            actor: self.actor.clone(),
+            since: self.since,
+            until: self.until,
+            before: self.before,
+            after: self.after,
+            sight,
+        }
+    }
 }
 
 /// Which lines of an access log to show.

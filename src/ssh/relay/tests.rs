@@ -31,7 +31,7 @@ impl Commands for Shell {
 }
 
 async fn start(command: &str) -> Result<Opened, OpenError> {
-    let actor = Actor { name: "alice".into(), via: "ssh".into() };
+    let actor = Actor::new("alice", "ssh");
     let request = ExecRequest { command: command.into(), terminal: None, environment: Vec::new() };
     open(&Shell, &actor, request, Duration::from_millis(200)).await
 }

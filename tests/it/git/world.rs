@@ -458,7 +458,7 @@ struct Keys(Arc<Control>);
 impl Access for Keys {
     async fn authorize(&self, fingerprint: &str) -> Option<Actor> {
         let known = self.0.fingerprints.iter().any(|known| known == fingerprint);
-        known.then(|| Actor { name: "alice".into(), via: "ssh".into() })
+        known.then(|| Actor::new("alice", "ssh"))
     }
 }
 
@@ -674,7 +674,7 @@ async fn exec(
     request: axum::extract::Request,
 ) -> Response {
     let name = headers["x-staithe-actor"].to_str().unwrap().to_owned();
-    let actor = Actor { name, via: "ssh".into() };
+    let actor = Actor::new(name, "ssh");
     let (mut parts, body) = request.into_parts();
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().unwrap();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
