@@ -91,11 +91,16 @@ impl Website {
 
 /// How people are known. Tokens and sessions are the platform's.
 fn identities(config: &Config, platform: &Platform) -> web::Identities {
-    let platform = platform.clone();
-    let sessions: web::Lookup = Arc::new(move |secret, _from| {
-        let platform = platform.clone();
-        Box::pin(async move { platform.caller_of_session(&secret) })
+    let of_tokens = platform.clone();
+    let tokens: web::Lookup = Arc::new(move |token, from| {
+        let platform = of_tokens.clone();
+        Box::pin(async move { platform.caller_of_token(&token, Some(&from)) })
+    });
+    let of_sessions = platform.clone();
+    let sessions: web::Lookup = Arc::new(move |secret, from| {
+        let platform = of_sessions.clone();
+        Box::pin(async move { platform.caller_of_session(&secret, Some(&from)) })
     });
     let rates = Arc::new(web::Rates::new(config.web.requests_per_minute));
-    web::Identities { token: None, session: Some(sessions), rates }
+    web::Identities { token: Some(tokens), session: Some(sessions), rates }
 }

@@ -73,7 +73,7 @@ fn visit_of(dashboard: &Dashboard, request: &Request) -> Result<(Visit, Option<S
     let mut visit = stranger(request);
     let headers = request.headers();
     if let Some(secret) = visit::cookie(headers, visit.https, Cookie::Session) {
-        if let Some(session) = dashboard.session(&secret)? {
+        if let Some(session) = dashboard.session(&secret, visit.visitor.address.as_deref())? {
             visit.csrf = csrf_of(&secret);
             visit.session = Some(session);
             return Ok((visit, None));

@@ -24,6 +24,10 @@ pub(super) struct Next {
 pub(super) struct Fields {
     #[serde(default)]
     secret: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    password: String,
     next: Option<String>,
 }
 
@@ -56,11 +60,18 @@ pub(super) async fn submit(
             }
             Ok(response)
         }
-        Err(error) => Ok(page(next).refused(&error, json!({})).into_response()),
+        Err(error) => {
+            Ok(page(next).refused(&error, json!({ "name": fields.name })).into_response())
+        }
     }
 }
 
 /// The secret of the session that begins.
 async fn sign_in(dashboard: &Dashboard, visit: &Visit, fields: &Fields) -> Result<String, Error> {
-    dashboard.sign_in_with_code(&fields.secret, &visit.visitor).await
+    let visitor = &visit.visitor;
+    match fields.secret.trim() {
+        "" => dashboard.sign_in_with_password(&fields.name, &fields.password, visitor).await,
+        token if token.starts_with("stt_") => dashboard.sign_in_with_token(token, visitor).await,
+        code => dashboard.sign_in_with_code(code, visitor).await,
+    }
 }

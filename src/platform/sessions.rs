@@ -17,8 +17,8 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
 use super::{Error, Kind, Platform, Result, clock};
-use crate::domain::Actor;
-use crate::domain::access::{Grants, Role};
+use crate::domain::access::{Grants, Role, Scope};
+use crate::domain::{Actor, UserName};
 use crate::store::{NewSession, StoredSession};
 use crate::wire::{LoginCode, SessionReport};
 
@@ -70,7 +70,7 @@ impl Platform {
         }
         let user = match user {
             Some(user) => user.to_owned(),
-            None if actor.via == "local" => self.root_user(actor)?,
+            None if actor.via == "local" => self.root_user(actor).await?,
             None => actor.name.clone(),
         };
         self.known_user(&user)?;
@@ -78,22 +78,24 @@ impl Platform {
         let expires_at = clock::now().after(CODE_LIFE);
         self.store.add_login_code(&hash(&code), &user, expires_at)?;
         let message = format!("a code to sign in as `{user}` was made");
-        self.note_named(None, "dashboard.code-made", &message, actor);
+        self.note_named(None, "session.code-made", &message, actor);
         let link = format!("{}/sign-in#{code}", self.dashboard_url());
         Ok(LoginCode { user, code, link, expires_at })
     }
 
     /// Where people reach the dashboard.
     pub fn dashboard_url(&self) -> String {
-        "http://127.0.0.1:7070".to_owned()
+        match self.settings().web_address {
+            Some(address) => format!("http://{address}"),
+            None => "http://<this machine>".to_owned(),
+        }
     }
 
     /// `admin`, made if it does not exist: who is root may do everything anyway.
-    fn root_user(&self, actor: &Actor) -> Result<String> {
-        if self.store.grants(ROOT_USER)?.is_none() {
-            self.store.add_user(ROOT_USER, Some(Role::Admin), clock::now())?;
-            let message = format!("user `{ROOT_USER}` added with the role `admin`");
-            self.note_named(None, "user.added", &message, actor);
+    async fn root_user(&self, actor: &Actor) -> Result<String> {
+        let name: UserName = ROOT_USER.parse()?;
+        if self.store.user(&name)?.is_none() {
+            self.add_user(actor, &name, Some(Role::Admin)).await?;
         }
         Ok(ROOT_USER.to_owned())
     }
@@ -125,6 +127,50 @@ impl Platform {
         }
     }
 
+    /// Signs in with a password.
+    ///
+    /// # Errors
+    /// `Denied` for a wrong name or password, which of the two is not said; `Unavailable` while
+    /// locked out.
+    pub async fn sign_in_with_password(
+        &self,
+        name: &str,
+        password: &str,
+        visitor: &Visitor,
+    ) -> Result<String> {
+        self.may_try(Some(name), visitor)?;
+        match self.check_password(name, password).await? {
+            Some(user) => self.begin_session(user.as_str(), None, "a password", visitor),
+            None => Err(self.wrong(
+                Some(name),
+                visitor,
+                "the name or the password is wrong",
+                "`staithe dashboard:login` gives a link that needs no password",
+            )),
+        }
+    }
+
+    /// Signs in with a token: the session may do what the token may, and ends with it.
+    ///
+    /// # Errors
+    /// `Denied` for a token that is not, or not any more; `Unavailable` while locked out.
+    pub async fn sign_in_with_token(&self, token: &str, visitor: &Visitor) -> Result<String> {
+        self.may_try(None, visitor)?;
+        let known = self.caller_of_token(token.trim(), visitor.address.as_deref())?;
+        let found = known.and_then(|(actor, grants)| Some((actor, grants.scope.token?)));
+        match found {
+            Some((actor, id)) => {
+                self.begin_session(&actor.name, Some(id.as_str()), "a token", visitor)
+            }
+            None => Err(self.wrong(
+                None,
+                visitor,
+                "this token is not valid (any more)",
+                "make another: `staithe tokens:create <name>`",
+            )),
+        }
+    }
+
     fn begin_session(
         &self,
         user: &str,
@@ -147,10 +193,10 @@ impl Platform {
         self.store.add_session(&new, MAX_SESSIONS)?;
         let (began, seen) = self.session_limits();
         self.store.prune_sessions(began, seen, now)?;
-        let actor = session_actor(user);
+        let actor = session_actor(user, visitor.address.as_deref());
         let from = visitor.address.as_deref().unwrap_or("an unknown address");
         let message = format!("`{user}` signed in with {how} from {from}");
-        self.note_named(None, "dashboard.signed-in", &message, &actor);
+        self.note_named(None, "session.began", &message, &actor);
         Ok(secret)
     }
 
@@ -164,21 +210,33 @@ impl Platform {
         )
     }
 
-    /// The session with that secret; none if there is none (any more).
+    /// The session with that secret, used from the address `from`; none if there is none (any more).
     ///
     /// # Errors
     /// `Internal`.
-    pub fn session(&self, secret: &str) -> Result<Option<SignedIn>> {
+    pub fn session(&self, secret: &str, from: Option<&str>) -> Result<Option<SignedIn>> {
         let Some(session) = self.store.session(&hash(secret))? else { return Ok(None) };
         if !self.counts(&session) {
             return Ok(None);
         }
-        let Some(grants) = self.store.grants(&session.user)? else { return Ok(None) };
+        let Some(mut grants) = self.store.grants(&session.user)? else { return Ok(None) };
+        if let Some(token) = &session.token {
+            let Some(scope) = self.scope_of_session(token)? else { return Ok(None) };
+            grants.scope = scope;
+        }
         let now = clock::now();
         if now.since(session.seen_at) >= TOUCH {
             self.store.touch_session(session.id, now)?;
         }
-        Ok(Some(SignedIn { id: session.id, actor: session_actor(&session.user), grants }))
+        Ok(Some(SignedIn { id: session.id, actor: session_actor(&session.user, from), grants }))
+    }
+
+    /// What the token that a session began with is narrowed to; none if it has ended.
+    fn scope_of_session(&self, token: &str) -> Result<Option<Scope>> {
+        let Ok(id) = token.parse() else { return Ok(None) };
+        let known = self.store.token(&id)?;
+        let valid = known.filter(|token| token.expires_at.is_none_or(|end| end > clock::now()));
+        Ok(valid.map(|token| token.scope))
     }
 
     fn counts(&self, session: &StoredSession) -> bool {
@@ -186,12 +244,17 @@ impl Platform {
         session.created_at >= began && session.seen_at >= seen
     }
 
-    /// Who speaks with the cookie `secret`, for doors that only need to know that.
+    /// Who speaks with the cookie `secret` from the address `from`.
     ///
     /// # Errors
     /// `Internal`.
-    pub fn caller_of_session(&self, secret: &str) -> Result<Option<(Actor, Grants)>> {
-        Ok(self.session(secret)?.map(|session| (session.actor, session.grants)))
+    pub fn caller_of_session(
+        &self,
+        secret: &str,
+        from: Option<&str>,
+    ) -> Result<Option<(Actor, Grants)>> {
+        let session = self.session(secret, from)?;
+        Ok(session.map(|session| (session.actor, session.grants)))
     }
 
     /// A user's sessions that still count, the newest first.
@@ -211,7 +274,7 @@ impl Platform {
         if self.store.end_sessions(&actor.name, Some(id), None)? == 0 {
             return Err(Error::new(Kind::NotFound, format!("there is no session {id} of yours")));
         }
-        self.note_named(None, "dashboard.signed-out", "a session was ended", actor);
+        self.note_named(None, "session.ended", "a session was ended", actor);
         Ok(())
     }
 
@@ -222,7 +285,7 @@ impl Platform {
     pub async fn end_sessions(&self, actor: &Actor, except: Option<i64>) -> Result<usize> {
         let count = self.store.end_sessions(&actor.name, None, except)?;
         let message = format!("{count} session(s) of `{}` were ended", actor.name);
-        self.note_named(None, "dashboard.signed-out", &message, actor);
+        self.note_named(None, "session.ended", &message, actor);
         Ok(count)
     }
 
@@ -255,14 +318,14 @@ impl Platform {
             let from = address.unwrap_or("an unknown address");
             let text =
                 format!("sign-in from {from} locked for {} s: too many wrong", wait.as_secs());
-            self.note_named(None, "dashboard.locked", &text, &Actor::platform());
+            self.note_named(None, "session.locked", &text, &Actor::platform());
         }
         Error::new(Kind::Denied, message).hint(hint)
     }
 }
 
-fn session_actor(user: &str) -> Actor {
-    Actor { name: user.to_owned(), via: "dashboard".into() }
+fn session_actor(user: &str, from: Option<&str>) -> Actor {
+    Actor::new(user, "dashboard").at(from.map(str::to_owned))
 }
 
 fn shown(session: StoredSession) -> SessionReport {

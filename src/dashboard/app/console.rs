@@ -155,7 +155,7 @@ impl Ticket {
 
     /// What its person may do now; none if it has ended.
     fn grants(&self, dashboard: &Dashboard) -> Option<Grants> {
-        dashboard.session(self.0.as_deref()?).ok().flatten().map(|session| session.grants)
+        dashboard.session(self.0.as_deref()?, None).ok().flatten().map(|session| session.grants)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::access::{
     BUILDS_LIST, ENTER_START, EVENTS_LIST, METRICS_REPORT, PS_REBUILD, PS_RESTART, PS_START,
     PS_STOP,
 };
-use crate::domain::{AppName, RunState};
+use crate::domain::{AppName, EventFilter, RunState};
 use crate::web::{App, Caller, Refusal};
 use crate::wire::{AppReport, InstanceReport, InstanceStatus};
 
@@ -30,7 +30,9 @@ pub(super) async fn show(
     }
     let mut events = Vec::new();
     if may(EVENTS_LIST) {
-        events = dashboard.events(Some(&app), SHOWN).await?;
+        let sight = caller.grants.event_sight();
+        let filter = EventFilter { app: Some(app.clone()), sight, ..EventFilter::default() };
+        events = dashboard.events(&filter, SHOWN).await?;
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
     }
     let mut figures = Vec::new();
