@@ -24,6 +24,7 @@ templates! {
     "app/deployment",
     "app/releases",
     "app/release",
+    "app/logs",
     "app/metrics",
     "app/console",
 }
