@@ -13,6 +13,7 @@ mod commands;
 mod container;
 mod cron;
 mod deploy;
+mod deployments;
 mod docs;
 mod front;
 mod git;
