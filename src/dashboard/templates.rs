@@ -29,6 +29,7 @@ templates! {
     "app/deployment",
     "app/releases",
     "app/release",
+    "app/logs",
     "app/metrics",
     "app/console",
     "app/config",

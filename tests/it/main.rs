@@ -15,6 +15,7 @@ mod container;
 mod cron;
 mod dashboard;
 mod deploy;
+mod deployments;
 mod docs;
 mod front;
 mod git;

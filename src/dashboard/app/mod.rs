@@ -6,6 +6,7 @@ mod cron;
 mod deployments;
 mod domains;
 mod lines;
+mod logs;
 mod metrics;
 mod overview;
 mod releases;
@@ -36,6 +37,9 @@ pub(super) fn pages() -> Routes<Dashboard> {
         .page(RELEASES_LIST, "/releases", get(releases::list))
         .page(RELEASES_ROLLBACK, "/releases", post(releases::rollback))
         .page(RELEASES_INFO, "/releases/{id}", get(releases::show))
+        .page(LOGS_SHOW, "/logs", get(logs::show))
+        .page(LOGS_SHOW, "/logs/older", get(logs::older))
+        .page(LOGS_SHOW, "/logs/stream", get(logs::stream))
         .page(METRICS_REPORT, "/metrics", get(metrics::show))
         .page(METRICS_REPORT, "/metrics/data", get(metrics::data))
         .page(ENTER_START, "/console", get(console::show))

@@ -7,6 +7,8 @@ const NEAR = 48;
 
 export class Lines {
   #waiting = [];
+  #waitingLines = 0;
+  #dropped = 0;
   #frame = 0;
   #held = false;
 
@@ -24,10 +26,17 @@ export class Lines {
 
   /** Adds lines, as HTML that the server made, to the end. */
   add(html, lines = 1) {
-    this.#waiting.push(html);
+    this.#waiting.push({ html, lines });
+    this.#waitingLines += lines;
     this.count += lines;
+    // What would be cut as soon as it is drawn needs not wait; that it is missing is told.
+    while (this.#waitingLines > 2 * MAX_LINES && this.#waiting.length > 1) {
+      const { lines: gone } = this.#waiting.shift();
+      this.#waitingLines -= gone;
+      this.#dropped += gone;
+    }
     if (this.#held) {
-      this.onHold(true, this.#waiting.length);
+      this.onHold(true, this.#waitingLines);
       return;
     }
     // Without a frame for a while, as in a tab in the background, it must not grow for ever.
@@ -47,7 +56,7 @@ export class Lines {
     if (this.#held === held) return;
     this.#held = held;
     if (!held) this.#draw();
-    this.onHold(held, this.#waiting.length);
+    this.onHold(held, this.#waitingLines);
   }
 
   toEnd() {
@@ -55,18 +64,21 @@ export class Lines {
     this.box.scrollTop = this.box.scrollHeight;
   }
 
-  clear() {
-    this.#waiting = [];
-    this.box.replaceChildren();
-  }
-
   #draw() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (this.#waiting.length === 0) return;
     const atEnd = this.#atEnd();
-    this.box.insertAdjacentHTML("beforeend", this.#waiting.join(""));
+    if (this.#dropped > 0) {
+      const gap = document.createElement("div");
+      gap.className = "ln gap";
+      gap.textContent = `${this.#dropped.toLocaleString()} lines that came meanwhile are not shown here; reload to read them`;
+      this.box.append(gap);
+      this.#dropped = 0;
+    }
+    this.box.insertAdjacentHTML("beforeend", this.#waiting.map(({ html }) => html).join(""));
     this.#waiting = [];
+    this.#waitingLines = 0;
     const surplus = this.box.childElementCount - MAX_LINES;
     if (surplus > 0) {
       const range = document.createRange();
