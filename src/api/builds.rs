@@ -10,22 +10,22 @@ use crate::platform::Platform;
 use crate::web::Caller;
 use crate::web::Refusal;
 use crate::web::{App, Body, Id, Query};
-use crate::wire::{CancelBuild, ListQuery};
+use crate::wire::{BuildReport, CancelBuild, ListQuery};
 
 pub(super) async fn list(
     State(platform): State<Platform>,
     App(app): App,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Build>>, Refusal> {
-    Ok(Json(platform.builds(&app, query.limit()).await?))
+) -> Result<Json<Vec<BuildReport>>, Refusal> {
+    Ok(Json(platform.build_reports(&app, query.limit()).await?))
 }
 
 pub(super) async fn info(
     State(platform): State<Platform>,
     App(app): App,
     Id(id): Id<BuildId>,
-) -> Result<Json<Build>, Refusal> {
-    Ok(Json(platform.build(&app, id).await?))
+) -> Result<Json<BuildReport>, Refusal> {
+    Ok(Json(platform.build_report(&app, id).await?))
 }
 
 pub(super) async fn output(

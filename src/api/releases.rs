@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::web::Caller;
 use crate::web::Refusal;
 use crate::web::{App, Body, Id, Query};
-use crate::wire::{ListQuery, ReleaseReport, RollbackRequest};
+use crate::wire::{DiffQuery, ListQuery, ReleaseDiff, ReleaseReport, RollbackRequest};
 
 pub(super) async fn list(
     State(platform): State<Platform>,
@@ -27,6 +27,16 @@ pub(super) async fn info(
     Id(version): Id<ReleaseVersion>,
 ) -> Result<Json<ReleaseReport>, Refusal> {
     Ok(Json(platform.release(&app, version).await?.into()))
+}
+
+pub(super) async fn diff(
+    State(platform): State<Platform>,
+    App(app): App,
+    Id(version): Id<ReleaseVersion>,
+    Query(query): Query<DiffQuery>,
+) -> Result<Json<ReleaseDiff>, Refusal> {
+    let before = query.before.as_deref().map(str::parse).transpose()?;
+    Ok(Json(platform.release_diff(&app, version, before).await?))
 }
 
 pub(super) async fn rollback(

@@ -130,6 +130,7 @@ fn app_routes() -> Routes<Parts> {
         .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
         .at(RELEASES_LIST, "/releases", get(releases::list))
         .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
+        .at(RELEASES_DIFF, "/releases/{id}/diff", get(releases::diff))
         .at(RELEASES_ROLLBACK, "/rollback", post(releases::rollback))
         .at(BUILDS_LIST, "/builds", get(builds::list))
         .at(BUILDS_CANCEL, "/builds/cancel", post(builds::cancel))

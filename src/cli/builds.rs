@@ -9,7 +9,7 @@ use super::context::{AppArg, Context};
 use super::exit::{Exit, Failure};
 use super::output::{Format, FormatArg, Report, Table, span, time};
 use crate::domain::{AppName, Build, BuildId, BuildStatus};
-use crate::wire::CancelBuild;
+use crate::wire::{BuildReport, CancelBuild};
 
 /// `builds:<verb>`.
 #[derive(Debug, Subcommand)]
@@ -76,7 +76,7 @@ impl Verb {
     }
 }
 
-async fn builds(context: &Context, app: &AppName, num: usize) -> Result<Vec<Build>, Failure> {
+async fn builds(context: &Context, app: &AppName, num: usize) -> Result<Vec<BuildReport>, Failure> {
     context.client.get(&format!("/apps/{app}/builds?limit={num}")).await
 }
 
@@ -89,9 +89,9 @@ async fn list(context: &mut Context, args: List) -> Result<(), Failure> {
     context.out.text(&table(&builds).render())
 }
 
-fn table(builds: &[Build]) -> Table {
+fn table(builds: &[BuildReport]) -> Table {
     let mut table = Table::new(&["BUILD", "STATUS", "RELEASE", "COMMIT", "CREATED", "TOOK", "BY"]);
-    for build in builds {
+    for BuildReport { build, .. } in builds {
         table.row([
             build.id.to_string(),
             status(build.status).to_owned(),
@@ -121,25 +121,38 @@ fn took(build: &Build) -> Option<Duration> {
 
 async fn info(context: &mut Context, args: Info) -> Result<(), Failure> {
     let path = format!("/apps/{}/builds/{}", args.app.app, args.build);
-    let build: Build = context.client.get(&path).await?;
+    let build: BuildReport = context.client.get(&path).await?;
     match args.format.format {
         Format::Json => context.out.json(&build),
         Format::Text => report(&args.app.app, &build).print(&mut context.out, None),
     }
 }
 
-fn report(app: &AppName, build: &Build) -> Report {
+fn report(app: &AppName, told: &BuildReport) -> Report {
+    let build = &told.build;
     let mut report = Report::new(format!("{app} build {}", build.id));
     report.row("Status", status(build.status));
     if let Some(failure) = &build.failure {
         report.row("Failure", failure);
     }
+    if let Some(hint) = &told.hint {
+        report.row("What to do", hint);
+    }
     report.row("Commit", &build.commit);
+    report.row("Subject", &told.subject);
     report.row("Created at", time(build.created_at));
     report.row("Created by", &build.actor);
     report.row("Finished at", build.finished_at.map(time).unwrap_or_default());
     report.row("Took", took(build).map(span).unwrap_or_default());
     report.row("Release", build.release.map(|release| release.to_string()).unwrap_or_default());
+    for stage in told.stages.iter() {
+        let took = stage.finished_at.map(|end| span(end.since(stage.started_at)));
+        let (status, took) = (stage.status.as_str(), took.unwrap_or_default());
+        report.row(
+            format!("Stage {}", stage.stage.title().to_lowercase()),
+            format!("{status} {took}"),
+        );
+    }
     report
 }
 
@@ -148,7 +161,7 @@ async fn output(context: &mut Context, args: Output) -> Result<(), Failure> {
     let id = match args.build.as_deref() {
         None | Some("current") => {
             let newest = builds(context, &app, 1).await?.into_iter().next();
-            newest.map(|build| build.id).ok_or_else(|| {
+            newest.map(|told| told.build.id).ok_or_else(|| {
                 Failure::new(Exit::NotFound, format!("app `{app}` has no builds"))
                     .hint("`git push` makes one")
             })?
@@ -170,7 +183,7 @@ async fn cancel(context: &mut Context, args: Cancel) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Actor, AppId, ReleaseVersion, Timestamp};
+    use crate::domain::{Actor, AppId, BuildStages, ReleaseVersion, Timestamp};
 
     #[test]
     fn builds_are_listed_with_what_they_became() {
@@ -192,6 +205,12 @@ mod tests {
 BUILD  STATUS     RELEASE  COMMIT    CREATED               TOOK  BY
 8      running             1a2b3c4d  2026-01-02T03:04:05Z        alice
 7      succeeded  v3       1a2b3c4d  2026-01-02T03:04:05Z  12s   alice";
-        assert_eq!(table(&[build, done]).render(), expected);
+        let told = |build| BuildReport {
+            build,
+            subject: String::new(),
+            stages: BuildStages::default(),
+            hint: None,
+        };
+        assert_eq!(table(&[told(build), told(done)]).render(), expected);
     }
 }

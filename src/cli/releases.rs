@@ -7,7 +7,7 @@ use super::context::{AppArg, Context};
 use super::exit::Failure;
 use super::output::{Format, FormatArg, Report, Table, time};
 use crate::domain::{ReleaseStatus, ReleaseVersion};
-use crate::wire::{AppReport, ReleaseReport, RollbackRequest};
+use crate::wire::{AppReport, ReleaseDiff, ReleaseReport, RollbackRequest};
 
 /// `releases:<verb>`.
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub(super) enum Verb {
     List(List),
     /// Shows what is in a release
     Info(Info),
+    /// Shows what a release changed; of config vars only names
+    Diff(Diff),
 }
 
 /// `releases:list`.
@@ -41,6 +43,19 @@ pub(super) struct Info {
     format: FormatArg,
 }
 
+/// `releases:diff`.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    app: AppArg,
+    /// The release, such as `v7`
+    release: ReleaseVersion,
+    /// The release to compare with; the last good one before it if none
+    before: Option<ReleaseVersion>,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
 /// `rollback`.
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
@@ -55,6 +70,7 @@ impl Verb {
         match self {
             Self::List(args) => list(context, args).await,
             Self::Info(args) => info(context, args).await,
+            Self::Diff(args) => diff(context, args).await,
         }
     }
 }
@@ -130,6 +146,52 @@ fn report(app: &str, release: &ReleaseReport) -> Report {
     report
 }
 
+async fn diff(context: &mut Context, args: Diff) -> Result<(), Failure> {
+    let before = args.before.map(|before| format!("?before={before}")).unwrap_or_default();
+    let path = format!("/apps/{}/releases/{}/diff{before}", args.app.app, args.release);
+    let diff: ReleaseDiff = context.client.get(&path).await?;
+    match args.format.format {
+        Format::Json => context.out.json(&diff),
+        Format::Text => {
+            let title = format!("{} release {}", args.app.app, args.release);
+            diff_report(title, &diff).print(&mut context.out, None)
+        }
+    }
+}
+
+fn diff_report(title: String, diff: &ReleaseDiff) -> Report {
+    let before = diff.before.map_or("nothing".to_owned(), |version| version.to_string());
+    let mut report = Report::new(format!("{title} against {before}"));
+    if let Some(change) = &diff.commit {
+        let text = |commit: &Option<String>| commit.clone().unwrap_or_else(|| "none".into());
+        report.row("Commit", format!("{} -> {}", text(&change.before), text(&change.after)));
+    }
+    if let Some(change) = &diff.image {
+        report.row("Image", format!("{} -> {}", change.before, change.after));
+    }
+    let keys = |keys: &[crate::domain::EnvKey]| {
+        keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    report.row("Config vars added", keys(&diff.config_added));
+    report.row("Config vars changed", keys(&diff.config_changed));
+    report.row("Config vars removed", keys(&diff.config_removed));
+    let text = |command: &Option<crate::domain::Command>| {
+        command.as_ref().map_or("none".to_owned(), |command| command.args.join(" "))
+    };
+    for change in &diff.processes {
+        let text = format!("{} -> {}", text(&change.before), text(&change.after));
+        report.row(format!("Process {}", change.process_type), text);
+    }
+    for change in &diff.formation {
+        let text = format!("{} -> {}", change.before, change.after);
+        report.row(format!("Instances of {}", change.process_type), text);
+    }
+    let others = [("quotas", diff.resources), ("volumes", diff.mounts), ("cron", diff.cron)];
+    let others: Vec<_> = others.iter().filter(|(_, other)| *other).map(|(name, _)| *name).collect();
+    report.row("Also changed", others.join(" "));
+    report
+}
+
 impl Rollback {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         let app = self.app.app;
@@ -155,6 +217,23 @@ RELEASE  STATUS   CREATED               BY     DESCRIPTION
 v4       failed   2026-01-02T03:04:05Z  alice  Deploy 1a2b3c4
 v3       current  2026-01-02T03:04:05Z  alice  Deploy 1a2b3c4";
         assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn a_difference_is_shown_by_names() {
+        let diff = ReleaseDiff {
+            before: Some(ReleaseVersion(2)),
+            config_added: vec!["TOKEN".parse().unwrap()],
+            cron: true,
+            ..ReleaseDiff::default()
+        };
+        let expected = "\
+=====> shop release v3 against v2
+       Config vars added:             TOKEN
+       Config vars changed:
+       Config vars removed:
+       Also changed:                  cron";
+        assert_eq!(rendered(&diff_report("shop release v3".into(), &diff)), expected);
     }
 
     #[test]

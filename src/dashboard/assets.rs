@@ -29,6 +29,16 @@ assets! {
     "domains.js" "text/javascript; charset=utf-8",
     "forms.css" "text/css; charset=utf-8",
     "icon.svg" "image/svg+xml",
+    "live.css" "text/css; charset=utf-8",
+    "lines.js" "text/javascript; charset=utf-8",
+    "refresh.js" "text/javascript; charset=utf-8",
+    "deployment.js" "text/javascript; charset=utf-8",
+    "console.js" "text/javascript; charset=utf-8",
+    "vendor/xterm.mjs" "text/javascript; charset=utf-8",
+    "vendor/xterm-addon-fit.mjs" "text/javascript; charset=utf-8",
+    "vendor/xterm.css" "text/css; charset=utf-8",
+    "vendor/uplot.js" "text/javascript; charset=utf-8",
+    "vendor/uplot.css" "text/css; charset=utf-8",
 }
 
 /// All assets, ready to send.

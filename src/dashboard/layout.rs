@@ -45,12 +45,15 @@ pub(super) struct Tab {
 /// Domains · Services · Cron · Volumes · Console · Access · Settings. A tab is here once its page is.
 pub(super) const TABS: &[Tab] = &[
     Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO },
+    Tab { key: "deployments", title: "Deployments", path: "/deployments", verb: BUILDS_LIST },
+    Tab { key: "releases", title: "Releases", path: "/releases", verb: RELEASES_LIST },
     Tab { key: "config", title: "Config", path: "/config", verb: CONFIG_SHOW },
     Tab { key: "scale", title: "Scale", path: "/scale", verb: PS_REPORT },
     Tab { key: "domains", title: "Domains", path: "/domains", verb: DOMAINS_REPORT },
     Tab { key: "services", title: "Services", path: "/services", verb: SERVICES_OF_APP },
     Tab { key: "cron", title: "Cron", path: "/cron", verb: CRON_REPORT },
     Tab { key: "volumes", title: "Volumes", path: "/volumes", verb: STORAGE_REPORT },
+    Tab { key: "console", title: "Console", path: "/console", verb: ENTER_START },
     Tab { key: "settings", title: "Settings", path: "/settings", verb: APPS_INFO },
 ];
 

@@ -12,6 +12,7 @@
 //! **Invariant.** Decides nothing: a page shows what its verb answers, to whom the verb's guard lets
 //! in. Nothing of anybody's reaches a page unescaped.
 
+mod ansi;
 mod app;
 mod apps;
 mod assets;
@@ -36,6 +37,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 
 pub use form::Form;
 pub use page::{Done, Page};
@@ -55,7 +57,12 @@ struct Parts {
     platform: Platform,
     renderer: render::Renderer,
     assets: assets::Assets,
+    /// Places for terminals; each is a process and two buffers.
+    consoles: Arc<Semaphore>,
 }
+
+/// The most terminals that are open in browsers at once.
+const MAX_CONSOLES: usize = 32;
 
 impl std::ops::Deref for Dashboard {
     type Target = Platform;
@@ -79,7 +86,17 @@ impl Dashboard {
     pub fn open(platform: Platform) -> Result<Self, Broken> {
         let assets = assets::Assets::load();
         let renderer = render::Renderer::load(assets.base())?;
-        Ok(Self(Arc::new(Parts { platform, renderer, assets })))
+        Ok(Self(Arc::new(Parts {
+            platform,
+            renderer,
+            assets,
+            consoles: Arc::new(Semaphore::new(MAX_CONSOLES)),
+        })))
+    }
+
+    /// Places for terminals.
+    fn consoles(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.consoles)
     }
 
     /// All its routes. What calls it gives each request a [`crate::web::RequestId`].

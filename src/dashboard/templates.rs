@@ -29,4 +29,10 @@ templates! {
     "app/settings",
     "services",
     "service",
+    "app/builds",
+    "app/deployments",
+    "app/deployment",
+    "app/releases",
+    "app/release",
+    "app/console",
 }

@@ -30,6 +30,7 @@ mod route_change;
 mod schedule;
 mod service;
 mod ssh_key;
+mod stage;
 mod time;
 mod token;
 mod user;
@@ -71,6 +72,7 @@ pub use service::{
     link_variable, spare_variable, url_variable, variables_of,
 };
 pub use ssh_key::SshPublicKey;
+pub use stage::{BuildStage, BuildStages, Stage, StageStatus};
 pub use time::{Millis, Timestamp};
 pub use token::{Token, TokenId};
 pub use user::UserName;

@@ -10,9 +10,10 @@ use super::clock::timed;
 use super::instances::{Instance, Retiring};
 use super::lanes::DeployGuard;
 use super::plan::{self, Observed, Wanted};
+use super::stages::stage;
 use super::{Error, InstanceStatus, Kind, Platform, Result, launch};
 use crate::build::Output;
-use crate::domain::{Actor, App, CheckSettings, ProcessType, Release};
+use crate::domain::{Actor, App, CheckSettings, ProcessType, Release, Stage};
 use crate::plugin::Hook;
 use crate::store::Settings;
 use crate::support::report;
@@ -80,16 +81,18 @@ impl Platform {
         let Deploy { app, release, checks, output, cancel, .. } = *deploy;
         self.ask(Hook::PreDeploy, Some(&app.name), self.told_of(deploy)).await?.show(output);
         if deploy.release_command && release.processes.contains_key(&ProcessType::release()) {
-            timed("release-command", self.run_release_command(deploy)).await?;
+            let command = timed("release-command", self.run_release_command(deploy));
+            stage(Stage::ReleaseCommand, command).await?;
         }
         let plan = plan::plan(plan::wanted(app, release), &self.observed(app));
         announce(output, &plan);
-        let started = self.start_ready(deploy, plan.start).await?;
+        let started = stage(Stage::Start, self.start_ready(deploy, plan.start)).await?;
         if cancel.is_cancelled() {
             self.discard(&started).await;
             return Err(Error::canceled("canceled before the switch"));
         }
-        let retiring = timed("switch", self.switch(deploy, &started, &plan.retire)).await?;
+        let switch = timed("switch", self.switch(deploy, &started, &plan.retire));
+        let retiring = stage(Stage::Switch, switch).await?;
         self.apply_limits(app, release).await;
         self.retire(&retiring, checks.drain.into(), checks.stop.into());
         timed("prune", self.prune(app)).await;

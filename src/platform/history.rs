@@ -21,7 +21,7 @@ impl Platform {
         self.find_release(&self.find_app(name)?, version)
     }
 
-    fn find_release(&self, app: &App, version: ReleaseVersion) -> Result<Release> {
+    pub(super) fn find_release(&self, app: &App, version: ReleaseVersion) -> Result<Release> {
         self.store.release(app.id, version)?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("app `{}` has no release {version}", app.name))
                 .hint(format!("run `staithe releases {}` to see them", app.name))

@@ -51,6 +51,7 @@ mod proxy_process;
 mod push;
 mod readiness;
 mod recovery;
+mod release_diff;
 mod renewal;
 mod routes;
 mod sandbox;
@@ -58,8 +59,10 @@ mod services;
 mod session;
 mod sessions;
 mod stacks;
+mod stages;
 mod staples;
 mod storage;
+mod streams;
 mod timers;
 mod tokens;
 mod users;
@@ -75,6 +78,7 @@ pub use error::Error;
 pub use journal::{Follower, Journal};
 pub use session::Session;
 pub use sessions::{SignedIn, Visitor};
+pub use streams::{SessionStream, SessionStreams};
 pub use users::UserSwitch;
 
 pub use crate::wire::{

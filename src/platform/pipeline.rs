@@ -12,19 +12,21 @@ use super::clock::{self, timed};
 use super::launch::{self, APP_USER, Frame, Purpose};
 use super::layers::Sink;
 use super::sandbox::BuildContainer;
+use super::stages::{Stages, stage};
 use super::{Error, Journal, Kind, Platform, Result};
 use crate::build::appjson::{AppJson, EnvValue};
 use crate::build::{Built, Job, Output, Owner, Prepared, StackFacts};
 use crate::container::Stdio;
 use crate::domain::{
-    Actor, App, AppId, AppName, Build, BuildId, BuildStatus, Check, Command, ProcessType, Release,
-    ReleaseVersion, RunState, Secret,
+    Actor, App, AppId, AppName, Build, BuildId, BuildStages, BuildStatus, Check, Command,
+    ProcessType, Release, ReleaseVersion, RunState, Secret, Stage,
 };
 use crate::git::{CommitId, ExportOptions, Quarantine};
 use crate::image::{Image, ImageConfig, ImageSpec};
 use crate::plugin::Hook;
-use crate::store::NewBuild;
+use crate::store::{BuildDetails, NewBuild};
 use crate::support::report;
+use crate::wire::BuildReport;
 
 /// The builds that go on or wait, at most one going on for each app.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ struct RunningBuild {
     app: AppId,
     cancel: CancellationToken,
     journal: Journal,
+    stages: Stages,
 }
 
 impl Running {
@@ -102,7 +105,11 @@ impl Platform {
         app: &App,
         commit: &CommitId,
         actor: &Actor,
+        quarantine: Option<&Quarantine>,
     ) -> Result<(Build, Journal)> {
+        // A commit that cannot be read fails the build with a reason, when its tree is exported.
+        let info = self.repositories.commit_info(&app.name, quarantine, commit);
+        let subject = info.map(|info| info.subject).unwrap_or_default();
         let commit = commit.to_string();
         let build = self.store.add_build(&NewBuild {
             app: app.id,
@@ -110,6 +117,8 @@ impl Platform {
             actor,
             created_at: clock::now(),
         })?;
+        let details = BuildDetails { subject, ..BuildDetails::default() };
+        self.store.set_build_details(build.id, &details)?;
         let path = self.build_log(build.id);
         let file = path
             .parent()
@@ -128,9 +137,15 @@ impl Platform {
         cancel: &CancellationToken,
     ) -> Result<ReleaseVersion> {
         let id = source.build.id;
-        let running = RunningBuild { app: source.app.id, cancel: cancel.clone(), journal };
+        let stages = Stages::default();
+        let running = RunningBuild {
+            app: source.app.id,
+            cancel: cancel.clone(),
+            journal,
+            stages: stages.clone(),
+        };
         self.0.builds.lock().insert(id, running);
-        let result = self.queue_and_build(&source, output, cancel).await;
+        let result = stages.noting(Box::pin(self.queue_and_build(&source, output, cancel))).await;
         let (status, failure, release) = match &result {
             Ok(version) => (BuildStatus::Succeeded, None, Some(*version)),
             Err(error) if cancel.is_cancelled() => {
@@ -139,14 +154,48 @@ impl Platform {
             Err(error) => (BuildStatus::Failed, Some(report(error)), None),
         };
         output.finish();
+        let hint = result.as_ref().err().and_then(Error::next_step).map(str::to_owned);
+        self.keep_details(id, stages.closed(status == BuildStatus::Canceled), hint)?;
         self.0.builds.lock().remove(&id);
         self.store.finish_build(id, status, failure.as_deref(), release, clock::now())?;
         result
     }
 
+    fn keep_details(&self, id: BuildId, stages: BuildStages, hint: Option<String>) -> Result<()> {
+        let details = self.store.build_details(id)?;
+        Ok(self.store.set_build_details(id, &BuildDetails { stages, hint, ..details })?)
+    }
+
+    /// A build with how far it has come.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn build_report(&self, name: &AppName, id: BuildId) -> Result<BuildReport> {
+        let build = self.build(name, id).await?;
+        self.with_details(build)
+    }
+
+    /// The app's builds, newest first, with how far each has come.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn build_reports(&self, name: &AppName, limit: usize) -> Result<Vec<BuildReport>> {
+        let builds = self.builds(name, limit).await?;
+        builds.into_iter().map(|build| self.with_details(build)).collect()
+    }
+
+    fn with_details(&self, build: Build) -> Result<BuildReport> {
+        let details = self.store.build_details(build.id)?;
+        let running = self.0.builds.lock().get(&build.id).map(|running| running.stages.clone());
+        let stages = running.map_or(details.stages, |running| running.so_far());
+        Ok(BuildReport { build, subject: details.subject, stages, hint: details.hint })
+    }
+
     /// Records that a build was refused before it began.
     pub(super) fn refuse_build(&self, id: BuildId, error: Error) -> Result<ReleaseVersion> {
         let why = report(&error);
+        let hint = error.next_step().map(str::to_owned);
+        self.keep_details(id, BuildStages::default(), hint)?;
         self.store.finish_build(id, BuildStatus::Failed, Some(&why), None, clock::now())?;
         Err(error)
     }
@@ -173,13 +222,16 @@ impl Platform {
                 .map_err(|error| Error::internal("no build slots", error))?;
             Ok((guard, slot))
         };
-        let _turn = tokio::select! {
-            biased;
-            // Cancel-safe: only observes.
-            () = cancel.cancelled() => Err(Error::canceled("canceled while waiting")),
-            // Cancel-safe: a place in the queue is given up.
-            turn = turn => turn,
-        }?;
+        let turn = async {
+            tokio::select! {
+                biased;
+                // Cancel-safe: only observes.
+                () = cancel.cancelled() => Err(Error::canceled("canceled while waiting")),
+                // Cancel-safe: a place in the queue is given up.
+                turn = turn => turn,
+            }
+        };
+        let _turn = stage(Stage::Queue, turn).await?;
         self.store.start_build(source.build.id)?;
         let product = self.build_image(source, output, cancel).await;
         self.tell_of_build(source, &product, cancel);
@@ -252,7 +304,9 @@ impl Platform {
         std::fs::create_dir_all(&upper).map_err(failed)?;
         let base = self.id_map(source.app.id).host_base;
         std::os::unix::fs::chown(&upper, Some(base), Some(base)).map_err(failed)?;
-        timed("source", self.export_source(source, &upper.join("app"), output, cancel)).await?;
+        let tree = upper.join("app");
+        let export = timed("source", self.export_source(source, &tree, output, cancel));
+        stage(Stage::Source, export).await?;
         let answers = self.ask(Hook::PreBuild, Some(&source.app.name), source.told()).await?;
         answers.show(output);
         let (mut job, build_image, run_image) = self.job(source, directory)?;
@@ -260,27 +314,29 @@ impl Platform {
             job.config_vars.set(key, value)?;
         }
         let job = Arc::new(job);
-        let mut prepared = timed("prepare", self.prepare(&job, output)).await?;
+        let prepare = timed("prepare", self.prepare(&job, output));
+        let mut prepared = stage(Stage::Prepare, prepare).await?;
         let app_json = prepared.app_json.take().unwrap_or_default();
         let (prepared, group) =
             self.run_lifecycle(source, &job, &build_image, prepared, output, cancel).await?;
         let sink = Sink::new(&self.images);
-        let (built, sink) = {
+        let export = async {
             let (platform, job, output) = (self.clone(), Arc::clone(&job), Arc::clone(output));
             let export = blocking(move || {
                 let built = platform.lifecycle.export(&job, &prepared, &group, &sink, &output);
                 built.map(|built| (built, sink))
             });
-            timed("export", export).await?.map_err(build_failed)?
+            let (built, sink) = timed("export", export).await?.map_err(build_failed)?;
+            let image = timed("image", self.write_app_image(&run_image, &built, &sink)).await?;
+            Ok::<_, Error>(Product {
+                image,
+                processes: built.processes,
+                checks: app_json.checks.clone(),
+                app_json,
+                sink,
+            })
         };
-        let image = timed("image", self.write_app_image(&run_image, &built, &sink)).await?;
-        Ok(Product {
-            image,
-            processes: built.processes,
-            checks: app_json.checks.clone(),
-            app_json,
-            sink,
-        })
+        stage(Stage::Image, export).await
     }
 
     async fn export_source(
@@ -383,9 +439,9 @@ impl Platform {
         let sandbox = BuildContainer { platform: self.clone(), container, cancel: cancel.clone() };
         let result = async {
             let detect = self.lifecycle.detect(job, &prepared, &sandbox, output);
-            let group = timed("detect", detect).await?;
+            let group = stage(Stage::Detect, timed("detect", detect)).await?;
             let build = self.lifecycle.build(job, &prepared, &group, &sandbox, output);
-            timed("build", build).await?;
+            stage(Stage::Build, timed("build", build)).await?;
             Ok(group)
         }
         .await;
@@ -538,7 +594,7 @@ impl Platform {
         let nothing = || Error::not_deployed(name);
         let branch = app.deploy_branch.as_ref().ok_or_else(nothing)?;
         let commit = self.repositories.head(name, branch)?.ok_or_else(nothing)?.id;
-        let (build, journal) = self.open_build(&app, &commit, actor)?;
+        let (build, journal) = self.open_build(&app, &commit, actor, None)?;
         let source = Source { app, commit, quarantine: None, actor: actor.clone(), build };
         let kept = journal.clone();
         Ok(self.operate(journal, move |platform, output, cancel| async move {

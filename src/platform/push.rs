@@ -79,7 +79,7 @@ impl Platform {
         quarantine: Option<Quarantine>,
         notes: &[crate::git::Note],
     ) -> Result<Operation<PushOutcome>> {
-        let (build, journal) = self.open_build(&app, &deploy.commit, actor)?;
+        let (build, journal) = self.open_build(&app, &deploy.commit, actor, quarantine.as_ref())?;
         let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
         let source = Source {
             app: app.clone(),

@@ -195,6 +195,14 @@ insert into users (name, role, created_at) select name, 'admin', added_at from s
 alter table ssh_keys add column user integer references users (id) on delete cascade;
 update ssh_keys set user = (select id from users where users.name = ssh_keys.name);
 ",
+    "
+create table build_details (
+    build integer primary key references builds (id) on delete cascade,
+    subject text not null,
+    stages text not null,
+    hint text
+) strict;
+",
     // Whoever reads this file can sign in as nobody: only hashes of the secrets are here.
     "
 create table sessions (

@@ -10,6 +10,7 @@
 
 mod apps;
 mod backups;
+mod build_details;
 mod builds;
 mod certificates;
 mod events;
@@ -32,6 +33,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 pub use apps::{NewApp, Settings};
+pub use build_details::BuildDetails;
 pub use builds::NewBuild;
 pub use certificates::StoredCertificate;
 pub use events::{EventsKept, NewEvent};

@@ -5,6 +5,7 @@
 
 mod access;
 mod backups;
+mod builds;
 mod certificates;
 mod cron;
 mod dashboard;
@@ -23,6 +24,7 @@ mod stream;
 
 pub use access::*;
 pub use backups::*;
+pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
 pub use dashboard::*;

@@ -1,12 +1,17 @@
 //! The pages of one app, below `/apps/{app}`.
 
 mod config;
+mod console;
 mod cron;
+mod deployments;
 mod domains;
+mod lines;
 mod overview;
+mod releases;
 mod scale;
 mod services;
 mod settings;
+mod sse;
 mod volumes;
 
 use axum::routing::{get, post};
@@ -17,7 +22,23 @@ use crate::web::Routes;
 
 /// Every page of an app, one line each; the tabs above them are in `layout::TABS`.
 pub(super) fn pages() -> Routes<Dashboard> {
-    Routes::new().page(APPS_INFO, "/", get(overview::show)).and(forms())
+    Routes::new()
+        .page(APPS_INFO, "/", get(overview::show))
+        .page(PS_RESTART, "/restart", post(overview::restart))
+        .page(PS_STOP, "/stop", post(overview::stop))
+        .page(PS_START, "/start", post(overview::start))
+        .page(BUILDS_LIST, "/deployments", get(deployments::list))
+        .page(PS_REBUILD, "/deployments", post(deployments::rebuild))
+        .page(BUILDS_INFO, "/deployments/{id}", get(deployments::show))
+        .page(BUILDS_OUTPUT, "/deployments/{id}/stream", get(deployments::stream))
+        .page(BUILDS_CANCEL, "/deployments/{id}/cancel", post(deployments::cancel))
+        .page(RELEASES_LIST, "/releases", get(releases::list))
+        .page(RELEASES_ROLLBACK, "/releases", post(releases::rollback))
+        .page(RELEASES_INFO, "/releases/{id}", get(releases::show))
+        .page(ENTER_START, "/console", get(console::show))
+        .page(ENTER_START, "/console/enter", get(console::enter))
+        .page(RUN_START, "/console/run", get(console::run))
+        .and(forms())
 }
 
 /// Pages with forms. A form posts to a path of its own where it is a verb of its own.

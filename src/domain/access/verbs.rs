@@ -133,6 +133,7 @@ verbs! {
     LOGS_ACCESS = "logs:access", App, View;
     RELEASES_LIST = "releases:list", App, View;
     RELEASES_INFO = "releases:info", App, View;
+    RELEASES_DIFF = "releases:diff", App, View;
     RELEASES_ROLLBACK = "releases:rollback", App, Deploy;
     BUILDS_LIST = "builds:list", App, View;
     BUILDS_CANCEL = "builds:cancel", App, Deploy;
