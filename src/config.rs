@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::{api, build, certificate, git, image, network, platform, proxy, ssh, web};
+use crate::{api, build, certificate, git, image, network, platform, proxy, series, ssh, web};
 
 /// Where the operator's file is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/staithe/staithe.toml";
@@ -41,6 +41,8 @@ pub struct Config {
     pub images: image::Config,
     /// The platform's rules.
     pub platform: platform::Config,
+    /// Figures over time.
+    pub metrics: series::Config,
 }
 
 /// Settings of `[server]`.
@@ -169,6 +171,7 @@ impl Config {
             build: section(&mut table, "build", &mut problems),
             images: section(&mut table, "images", &mut problems),
             platform: section(&mut table, "platform", &mut problems),
+            metrics: section(&mut table, "metrics", &mut problems),
         };
         problems.extend(table.keys().map(|name| format!("{name}: there is no such section")));
         if !problems.is_empty() {

@@ -27,7 +27,8 @@ use crate::platform::{Parts, Platform};
 use crate::support::shutdown::{self, Phase};
 use crate::support::{report, tasks};
 use crate::{
-    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, ssh, store,
+    api, build, certificate, container, dashboard, git, image, network, plugin, proxy, series, ssh,
+    store,
 };
 
 /// `staithe serve`: runs the control plane in the foreground.
@@ -123,7 +124,9 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
         doors.clone(),
     )
     .context("start the SSH server")?;
-    let addresses: Vec<_> = ssh.local_addresses().iter().map(ToString::to_string).collect();
+    let addresses = ssh.local_addresses();
+    addresses.iter().for_each(|address| platform.add_listener("ssh", *address));
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let web = website.local_addresses();
     let dashboard = dashboard::Dashboard::open(platform.clone()).context("read the templates")?;
     let dashboard = dashboard.router();
@@ -131,6 +134,8 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
         "web",
         website.serve(&config, platform.clone(), doors.clone(), dashboard, shutdown.clone()),
     );
+    web.iter().for_each(|address| platform.add_listener("web", *address));
+    let web: Vec<_> = web.iter().map(ToString::to_string).collect();
     let api = {
         let (platform, config, shutdown) = (platform.clone(), config.clone(), shutdown.clone());
         let trusted = doors.trusted_users();
@@ -141,6 +146,7 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     for address in &config.api.metrics_listen {
         let listener = api::bind_metrics(*address).await;
         let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+        platform.add_listener("metrics", listener.local_addr().unwrap_or(*address));
         let serve = api::serve_metrics(listener, platform.clone(), shutdown.clone());
         drop(tasks::spawn("metrics", serve));
     }
@@ -154,6 +160,10 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     let timers = tasks::spawn("timers", {
         let (platform, shutdown) = (platform.clone(), shutdown.clone());
         async move { platform.keep_timers(shutdown).await }
+    });
+    let sampler = tasks::spawn("sampler", {
+        let (platform, shutdown) = (platform.clone(), shutdown.clone());
+        async move { platform.keep_sampling(shutdown).await }
     });
     announce(&config, &platform, &addresses, &web)?;
     wait_for_signal().await?;
@@ -176,6 +186,7 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     housekeeping.abort();
     certificates.abort();
     timers.abort();
+    sampler.abort();
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);
@@ -240,6 +251,8 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
     .await
     .context("start the proxy")?;
     let plugins = plugin::Folders::open(&data.join("plugins")).context("open the plugins")?;
+    let series = series::Series::open(&data.join("metrics.db"), config.metrics.clone())
+        .context("open the metrics")?;
     let parts = Parts {
         store,
         images,
@@ -250,6 +263,7 @@ async fn open(config: &Config) -> anyhow::Result<Platform> {
         proxy,
         certificates,
         plugins,
+        series,
     };
     Ok(Platform::new(config.platform.clone(), parts))
 }

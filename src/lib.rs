@@ -6,7 +6,8 @@
 //! interfaces   cli     api     ssh              translate; decide nothing
 //!                      web                       what HTTP doors share: caller, guard, errors
 //! rules                platform                 one method per user verb; composes mechanisms
-//! mechanisms   container image network build git proxy certificate archive plugin store
+//! mechanisms   container image network build git proxy certificate archive plugin store series host
+//! mechanisms   container image network build git proxy certificate archive plugin logs store
 //! ground       sys  support
 //! words        domain                           wire = JSON shapes of domain
 //! ```
@@ -24,10 +25,13 @@ pub mod build;
 pub mod certificate;
 pub mod container;
 pub mod git;
+pub mod host;
 pub mod image;
+pub mod logs;
 pub mod network;
 pub mod plugin;
 pub mod proxy;
+pub mod series;
 pub mod store;
 // Rules.
 pub mod platform;

@@ -1,23 +1,31 @@
-//! `/metrics`: on the control socket, and alone on a TCP address if the operator wants it.
+//! `/metrics` for monitoring systems: on the control socket, and alone on a TCP address if the
+//! operator wants it. `/apps/{app}/metrics`, `/host` and `/host/metrics` for people.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::stream;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::platform::Platform;
+use crate::domain::Timestamp;
+use crate::platform::{Error, Platform};
 use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::tasks;
+use crate::web::routing::{Other, Watched};
+use crate::web::{App, Query, Refusal};
+use crate::wire::{HostReport, MetricsQuery, MetricsReport, MetricsSample};
 
 /// The content type of OpenMetrics 1.0.0.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,11 +37,82 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of one request's head.
 const MAX_HEAD_BYTES: usize = 16 << 10;
+/// Between two comments that keep an event stream from being taken for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn metrics(State(platform): State<Platform>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response()
+pub(super) async fn metrics(State(platform): State<Platform>) -> Other {
+    Other(([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response())
+}
+
+pub(super) async fn of_app(
+    State(platform): State<Platform>,
+    App(app): App,
+    Query(query): Query<MetricsQuery>,
+    headers: HeaderMap,
+) -> Result<Watched<MetricsReport>, Refusal> {
+    if !wants_events(&headers) {
+        return Ok(Watched::new(Json(platform.app_metrics(&app, &query).await?).into_response()));
+    }
+    // Once before the stream begins, so that an app that does not exist is an answer of its own.
+    platform.newest_app_metrics(&app).await?;
+    let samples = platform.watch_samples();
+    Ok(Watched::new(events(samples, move || {
+        let (platform, app) = (platform.clone(), app.clone());
+        async move { platform.newest_app_metrics(&app).await }
+    })))
+}
+
+pub(super) async fn host_report(
+    State(platform): State<Platform>,
+) -> Result<Json<HostReport>, Refusal> {
+    Ok(Json(platform.host().await?))
+}
+
+pub(super) async fn of_host(
+    State(platform): State<Platform>,
+    Query(query): Query<MetricsQuery>,
+    headers: HeaderMap,
+) -> Result<Watched<MetricsReport>, Refusal> {
+    if !wants_events(&headers) {
+        return Ok(Watched::new(Json(platform.host_metrics(&query).await?).into_response()));
+    }
+    let samples = platform.watch_samples();
+    Ok(Watched::new(events(samples, move || {
+        let platform = platform.clone();
+        async move { Ok(platform.newest_host_metrics()) }
+    })))
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accept.into_iter().any(|value| value.contains("text/event-stream"))
+}
+
+/// The newest sample, and each that is taken from now on, as server-sent events: a reader that is
+/// slow misses some and always gets the newest. Ends when the app is gone.
+fn events<F>(
+    samples: watch::Receiver<Timestamp>,
+    newest: impl Fn() -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = Result<Option<MetricsSample>, Error>> + Send,
+{
+    let state = (samples, newest, true);
+    let stream = stream::unfold(state, |(mut samples, newest, mut first)| async move {
+        loop {
+            if !std::mem::take(&mut first) && samples.changed().await.is_err() {
+                return None;
+            }
+            samples.mark_unchanged();
+            let Some(sample) = newest().await.ok()? else { continue };
+            let event = Event::default().event("sample").id(sample.at.0.to_string());
+            let event = event.json_data(&sample).ok()?;
+            return Some((Ok::<_, Infallible>(event), (samples, newest, first)));
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response()
 }
 
 /// Serves `GET /metrics`, and nothing else, to everybody who reaches `listener`, until the shutdown

@@ -19,6 +19,7 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("domains", "report"),
     ("error-pages", "report"),
     ("events", "list"),
+    ("logs", "show"),
     ("maintenance", "report"),
     ("nginx", "report"),
     ("plugin", "list"),
@@ -255,7 +256,7 @@ mod tests {
         check("config:show shop", "config show shop");
         check("releases shop -n 3", "releases list shop -n 3");
         check("ssh-keys:add alice", "ssh-keys add alice");
-        check("logs shop -t", "logs shop -t");
+        check("logs shop -t", "logs show shop -t");
     }
 
     #[test]
@@ -263,7 +264,7 @@ mod tests {
         check("--app shop ps:scale web=2", "ps scale shop web=2");
         check("ps:scale --app shop web=2", "ps scale shop web=2");
         check("ps:scale web=2 --app=shop", "ps scale shop web=2");
-        check("--app shop logs -n 10", "logs shop -n 10");
+        check("--app shop logs -n 10", "logs show shop -n 10");
         check("--app shop run -e A=B node --app x", "run -e A=B shop node --app x");
         check("run --app shop node --app x", "run shop node --app x");
         check("run shop node --app x", "run shop node --app x");

@@ -54,8 +54,9 @@ pub(super) enum Noun {
     Releases(releases::Verb),
     /// Goes back to an earlier release, by making a new one like it
     Rollback(releases::Rollback),
-    /// Shows what an app's processes print
-    Logs(logs::Logs),
+    /// Logs: what apps' processes print, what is asked of them, what happens to them
+    #[command(subcommand)]
+    Logs(logs::Verb),
     /// Runs a command in a new container of an app's current release
     Run(run::Run),
     /// Opens a shell, or runs a command, in a running instance
@@ -133,6 +134,8 @@ pub(super) enum Noun {
     Events(events::Verb),
     /// Shows what the proxy counts, as OpenMetrics text
     Metrics(system::Metrics),
+    /// Prints the description of the HTTP API, an OpenAPI 3.1 document
+    Openapi(system::Openapi),
     /// Removes images that no kept release needs
     Gc(system::Gc),
     /// Shows the version of this program and of the server
@@ -150,7 +153,7 @@ impl Noun {
             Self::Ps(verb) => verb.run(context).await,
             Self::Releases(verb) => verb.run(context).await,
             Self::Rollback(rollback) => rollback.run(context).await,
-            Self::Logs(logs) => logs.run(context).await,
+            Self::Logs(verb) => verb.run(context).await,
             Self::Run(run) => run.run(context).await,
             Self::Enter(enter) => enter.run(context).await,
             Self::Domains(verb) => verb.run(context).await,
@@ -178,6 +181,7 @@ impl Noun {
             Self::Dashboard(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
+            Self::Openapi(openapi) => openapi.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
             Self::Version(version) => version.run(context).await,
             Self::Help(help) => help.run(context),
@@ -209,8 +213,9 @@ fn with_usage(command: clap::Command, name: &str) -> clap::Command {
 pub(super) fn usage(command: &clap::Command, name: &str) -> String {
     let mut usage = name.to_owned();
     for option in command.get_opts().filter(|option| is_own(option)) {
-        let long = option.get_long().unwrap_or_default();
-        usage.push_str(&format!(" [--{long}{}]", value(option)));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        let name = option.get_long().map(|long| format!("--{long}")).or(short);
+        usage.push_str(&format!(" [{}{}]", name.unwrap_or_default(), value(option)));
     }
     for positional in command.get_positionals() {
         let name = value_name(positional);

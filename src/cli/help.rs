@@ -158,7 +158,7 @@ mod tests {
     const COMMANDS: &str = "apps:create apps:list apps:exists apps:destroy apps:rename apps:clone \
         apps:info config:show config:get config:set config:unset config:keys config:export \
         config:import config:clear ps:scale ps:report ps:start ps:stop ps:restart ps:rebuild \
-        releases:list releases:info rollback logs run enter domains:add domains:remove domains:set \
+        releases:list releases:info rollback logs:show run enter domains:add domains:remove domains:set \
         domains:clear domains:report domains:set-global resource:limit resource:reserve \
         resource:report checks:report checks:set checks:run builds:list builds:info builds:output \
         builds:cancel ssh-keys:add ssh-keys:list ssh-keys:remove stack:build stack:list stack:info \

@@ -56,6 +56,8 @@ pub(super) enum Verb {
     Stop(Service),
     /// Stops a service and starts it again, with its settings as they are now
     Restart(Service),
+    /// Restarts a service with the newest packages of its version, such as security updates
+    Upgrade(Service),
     /// Freezes a service where it is, until it is started
     Pause(Service),
     /// Shows what a service prints
@@ -259,6 +261,7 @@ impl Verb {
             Self::Start(args) => verb(context, kind, &args.service, "start").await,
             Self::Stop(args) => verb(context, kind, &args.service, "stop").await,
             Self::Restart(args) => verb(context, kind, &args.service, "restart").await,
+            Self::Upgrade(args) => verb(context, kind, &args.service, "upgrade").await,
             Self::Pause(args) => verb(context, kind, &args.service, "pause").await,
             Self::Logs(args) => logs(context, kind, args).await,
             Self::Enter(args) => session(context, kind, args, "enter").await,

@@ -300,6 +300,23 @@ impl Runtime {
         Ok(states)
     }
 
+    /// The processes that are parents of containers; those of containers that have ended may be among
+    /// them.
+    ///
+    /// # Errors
+    /// If the run directory cannot be read.
+    pub fn monitors(&self) -> Result<Vec<u32>, Error> {
+        let read = |source| state_error("read", &self.inner.containers, source);
+        let mut monitors = Vec::new();
+        for entry in fs::read_dir(&self.inner.containers).map_err(read)? {
+            // One that is just being made or removed has no such file.
+            if let Ok(Some(state)) = RunState::load(&entry.map_err(read)?.path()) {
+                monitors.push(state.monitor.pid);
+            }
+        }
+        Ok(monitors)
+    }
+
     /// One container.
     ///
     /// # Errors

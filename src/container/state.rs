@@ -94,6 +94,9 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Bytes of page cache that could be given back at once.
     pub memory_reclaimable_bytes: u64,
+    /// The most bytes of memory so far, including page cache; 0 where the kernel does not count it
+    /// (cgroup v2 before Linux 5.19).
+    pub memory_peak_bytes: u64,
     /// Limit in bytes, if any.
     pub memory_max_bytes: Option<u64>,
     /// Processes killed for want of memory so far.

@@ -9,6 +9,8 @@ use crate::support::shutdown::{Phase, Shutdown};
 
 /// Between two looks at the firewall: an operator who reloads other rules flushes ours.
 const REPAIR: Duration = Duration::from_secs(30);
+/// Between two looks at how much is kept of logs: what rotation bounds cannot grow far meanwhile.
+const PRUNE: Duration = Duration::from_secs(600);
 /// Between two collections of unneeded images.
 const COLLECT: Duration = Duration::from_secs(6 * 3600);
 
@@ -16,11 +18,13 @@ const COLLECT: Duration = Duration::from_secs(6 * 3600);
 pub(super) async fn run(platform: Platform, mut shutdown: Shutdown) {
     let mut repair = tokio::time::interval(REPAIR);
     let mut collect = tokio::time::interval_at(tokio::time::Instant::now() + COLLECT, COLLECT);
+    let mut prune = tokio::time::interval(PRUNE);
     loop {
         tokio::select! {
             // Cancel-safe: observes.
             () = shutdown.reached(Phase::Draining) => return,
             // Cancel-safe: a tick is lost at most.
+            _ = prune.tick() => platform.prune_all_logs().await,
             _ = repair.tick() => repair_network(&platform).await,
             _ = collect.tick() => {
                 if let Err(error) = platform.collect_garbage(&Actor::platform()).await {

@@ -37,9 +37,8 @@ impl Website {
     }
 
     /// Where it is; for `serving.json`.
-    pub(super) fn local_addresses(&self) -> Vec<String> {
-        let addresses = self.0.iter().filter_map(|listener| listener.local_addr().ok());
-        addresses.map(|address| address.to_string()).collect()
+    pub(super) fn local_addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// Where the proxy reaches it: an unspecified address is reached on loopback.

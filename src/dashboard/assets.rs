@@ -33,6 +33,7 @@ assets! {
     "lines.js" "text/javascript; charset=utf-8",
     "refresh.js" "text/javascript; charset=utf-8",
     "deployment.js" "text/javascript; charset=utf-8",
+    "metrics.js" "text/javascript; charset=utf-8",
     "console.js" "text/javascript; charset=utf-8",
     "vendor/xterm.mjs" "text/javascript; charset=utf-8",
     "vendor/xterm-addon-fit.mjs" "text/javascript; charset=utf-8",

@@ -47,6 +47,7 @@ pub(super) const TABS: &[Tab] = &[
     Tab { key: "overview", title: "Overview", path: "", verb: APPS_INFO },
     Tab { key: "deployments", title: "Deployments", path: "/deployments", verb: BUILDS_LIST },
     Tab { key: "releases", title: "Releases", path: "/releases", verb: RELEASES_LIST },
+    Tab { key: "metrics", title: "Metrics", path: "/metrics", verb: METRICS_REPORT },
     Tab { key: "config", title: "Config", path: "/config", verb: CONFIG_SHOW },
     Tab { key: "scale", title: "Scale", path: "/scale", verb: PS_REPORT },
     Tab { key: "domains", title: "Domains", path: "/domains", verb: DOMAINS_REPORT },

@@ -19,6 +19,7 @@ mod event;
 mod front;
 mod hostname;
 mod invalid;
+mod log;
 mod ocsp;
 mod plugin;
 mod ports;
@@ -58,6 +59,7 @@ pub use front::{
 };
 pub use hostname::Hostname;
 pub use invalid::Invalid;
+pub use log::{LogCursor, LogLevel, LogLine, LogSource, LogSources, LogStream, LogTime};
 pub use ocsp::{OcspProgress, OcspSpan, OcspStatus};
 pub use plugin::{PluginName, RESERVED_NOUNS};
 pub use ports::{PortMap, PortMapping, PortScheme, PortSelector};

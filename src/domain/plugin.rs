@@ -27,11 +27,13 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "gc",
     "git",
     "help",
+    "host",
     "letsencrypt",
     "logs",
     "maintenance",
     "metrics",
     "nginx",
+    "openapi",
     "plugin",
     "plugin-command",
     "plugins",
@@ -95,7 +97,7 @@ impl fmt::Display for PluginName {
     }
 }
 
-text_serde!(PluginName);
+text_serde!(PluginName, "^[a-z][a-z0-9-]*$", 32);
 
 #[cfg(test)]
 mod tests {

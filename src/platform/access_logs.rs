@@ -1,8 +1,7 @@
 //! What the proxy logged of an app's requests.
 //!
-//! The files lie in a directory that belongs to the proxy's user, who is reached by everybody on the
-//! web and not trusted: no link is followed, nothing but a file of that user's is read, and only so
-//! much of it at once.
+//! The files belong to the proxy's user, who is not trusted (`logs/router.rs`): only so much of one is
+//! read at once.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -17,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{AccessLogQuery, Platform, Result};
 use crate::domain::AppName;
+use crate::logs::RouterLog;
 use crate::support::tasks;
 use crate::sys;
 
@@ -71,11 +71,11 @@ impl Platform {
     /// Gives the access log of an app that was renamed its new name; the proxy goes on writing to the
     /// file it has open, and finds it again under the new name.
     pub(super) fn rename_access_log(&self, from: &AppName, to: &AppName) {
-        let reader = Reader::new(self.proxy_directory(), from);
+        let log = RouterLog::new(self.proxy_directory(), from);
         let rename = || {
-            let directory = reader.open_directory()?;
-            for old in reader.names(&directory)? {
-                let number = old.to_str().map_or("", |old| &old[reader.name.len()..]);
+            let directory = log.open_directory()?;
+            for old in log.names(&directory)? {
+                let number = log.suffix(&old).unwrap_or_default();
                 let new = CString::new(format!("{to}.log{number}"))?;
                 sys::fs::rename_at((directory.as_fd(), &old), (directory.as_fd(), &new))?;
             }
@@ -91,10 +91,10 @@ impl Platform {
 
     /// Removes the access log of an app that is gone; what is in its place is left alone.
     pub(super) fn remove_access_log(&self, name: &AppName) {
-        let reader = Reader::new(self.proxy_directory(), name);
+        let log = RouterLog::new(self.proxy_directory(), name);
         let remove = || {
-            let directory = reader.open_directory()?;
-            for file in reader.names(&directory)? {
+            let directory = log.open_directory()?;
+            for file in log.names(&directory)? {
                 sys::fs::unlink_at(directory.as_fd(), &file)?;
             }
             io::Result::Ok(())
@@ -107,7 +107,7 @@ impl Platform {
         }
     }
 
-    fn proxy_directory(&self) -> PathBuf {
+    pub(super) fn proxy_directory(&self) -> PathBuf {
         self.settings().data_dir.join("proxy")
     }
 }
@@ -115,24 +115,18 @@ impl Platform {
 /// Reads what was appended since the last look.
 #[derive(Debug)]
 struct Reader {
-    directory: PathBuf,
-    /// The file's name.
-    name: String,
+    log: RouterLog,
     /// How far each file was read, by inode: a rotated file goes on under its new name.
     positions: HashMap<u64, u64>,
 }
 
 impl Reader {
     fn new(directory: PathBuf, app: &AppName) -> Self {
-        Self { directory, name: format!("{app}.log"), positions: HashMap::new() }
+        Self { log: RouterLog::new(directory, app), positions: HashMap::new() }
     }
 
     async fn read_off_thread(self) -> (Self, Vec<String>) {
-        let lost = Self {
-            directory: self.directory.clone(),
-            name: self.name.clone(),
-            positions: self.positions.clone(),
-        };
+        let lost = Self { log: self.log.clone(), positions: self.positions.clone() };
         let read = tokio::task::spawn_blocking(move || {
             let mut reader = self;
             let lines = reader.read();
@@ -146,8 +140,8 @@ impl Reader {
     /// first request.
     fn read(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        let Ok(directory) = self.open_directory() else { return lines };
-        let names = self.names(&directory).unwrap_or_default();
+        let Ok(directory) = self.log.open_directory() else { return lines };
+        let names = self.log.names(&directory).unwrap_or_default();
         for name in names {
             match self.read_file(&directory, &name) {
                 Ok(new) => lines.extend(new),
@@ -158,34 +152,9 @@ impl Reader {
         lines
     }
 
-    fn open_directory(&self) -> io::Result<OwnedFd> {
-        let proxy = sys::fs::open_directory(&self.directory)?;
-        sys::fs::open_directory_beneath(proxy.as_fd(), c"access")
-    }
-
-    /// The app's files, oldest first: `shop.log.2`, `shop.log.1`, `shop.log`.
-    fn names(&self, directory: &OwnedFd) -> io::Result<Vec<CString>> {
-        /// Names that are looked through; a directory with more is somebody's attack.
-        const MAX_NAMES: usize = 100_000;
-        let number = |name: &CStr| {
-            let rest = name.to_str().ok()?.strip_prefix(&self.name)?;
-            match rest.strip_prefix('.') {
-                Some(number) => number.parse::<u32>().ok(),
-                None => rest.is_empty().then_some(0),
-            }
-        };
-        let names = sys::fs::names(directory.as_fd(), MAX_NAMES)?.into_iter();
-        let mut names: Vec<_> = names.filter_map(|name| Some((number(&name)?, name))).collect();
-        names.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-        Ok(names.into_iter().map(|(_, name)| name).collect())
-    }
-
     fn read_file(&mut self, directory: &OwnedFd, name: &CStr) -> io::Result<Vec<String>> {
-        let mut file = sys::fs::open_file_at(directory.as_fd(), name)?;
-        let (metadata, owner) = (file.metadata()?, sys::fs::stat(directory.as_fd())?.uid);
-        if !metadata.is_file() || metadata.nlink() != 1 || metadata.uid() != owner {
-            return Err(io::Error::other("it is not a log of the proxy's"));
-        }
+        let mut file = self.log.open_file(directory, name)?;
+        let metadata = file.metadata()?;
         let known = self.positions.get(&metadata.ino()).copied();
         let start = known.unwrap_or_else(|| metadata.len().saturating_sub(MAX_BYTES));
         let (bytes, complete) = read_lines(&mut file, start)?;
@@ -263,6 +232,6 @@ mod tests {
         append(&proxy.path().join("elsewhere/shop.log"), "seen\n");
         symlink(proxy.path().join("elsewhere"), &access).unwrap();
         assert!(reader.read().is_empty(), "through a link to a directory");
-        reader.open_directory().unwrap_err();
+        reader.log.open_directory().unwrap_err();
     }
 }

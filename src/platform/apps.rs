@@ -156,6 +156,7 @@ impl Platform {
         self.0.cron.cancel_app(app.id);
         self.end_one_offs(app.id).await;
         self.0.instances.forget_app(app.id);
+        self.forget_metrics(app.id).await;
         self.repositories.remove(name)?;
         for build in self.store.builds(app.id, usize::MAX)? {
             self.discard_tree(self.build_dir(build.id)).await;

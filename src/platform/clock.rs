@@ -15,6 +15,12 @@ pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Now, in microseconds since the Unix epoch, as log lines have it.
+pub(super) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Does `work`, one phase of a push, and logs how long it took: what `script/bench push` reads.
 pub(super) async fn timed<T>(phase: &'static str, work: impl Future<Output = T>) -> T {
     let start = Instant::now();

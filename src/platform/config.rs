@@ -32,6 +32,8 @@ pub struct Config {
     pub kept_events: u32,
     /// Days that events are kept. Default 365.
     pub kept_event_days: u32,
+    /// Days that log lines of apps are kept, unless `logs:set` says otherwise. Default 30.
+    pub log_days_per_app: u32,
     /// Mirror of Debian's packages for `stack:build`; the recipe's own if none.
     pub debian_mirror: Option<String>,
     /// Mirror of Debian's security updates; the recipe's own if none.
@@ -81,6 +83,7 @@ impl Default for Config {
             log_bytes_per_app: 100 << 20,
             kept_events: 50_000,
             kept_event_days: 365,
+            log_days_per_app: 30,
             debian_mirror: None,
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),

@@ -166,6 +166,12 @@ impl From<crate::proxy::Error> for Error {
     }
 }
 
+impl From<crate::series::Error> for Error {
+    fn from(error: crate::series::Error) -> Self {
+        Self::internal("the metrics cannot be read", error)
+    }
+}
+
 impl From<crate::git::Error> for Error {
     fn from(error: crate::git::Error) -> Self {
         Self::internal("the app's repository cannot be read", error)

@@ -93,6 +93,9 @@ impl Platform {
                 tracing::error!(error = report(&error), kind, "cannot record an event");
             }
         }
+        if let Some(app) = app {
+            self.log_event(app, kind, &format!("{message}, by {}", actor.name));
+        }
         let data = json!({ "actor": actor.name, "kind": kind, "message": message });
         self.notify(Hook::Event, app, data);
     }

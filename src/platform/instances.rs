@@ -106,6 +106,11 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All of them, of all apps.
+    pub(super) fn all(&self) -> Vec<Instance> {
+        self.lock().instances.values().cloned().collect()
+    }
+
     /// The app's instances, by name.
     pub(super) fn of_app(&self, app: AppId) -> Vec<Instance> {
         let mut found: Vec<_> = self
@@ -277,7 +282,10 @@ impl Platform {
         let platform = self.clone();
         tasks::spawn("instance", async move {
             let how = match platform.runtime.wait(&instance.container).await {
-                Ok(record) => platform.describe_exit(&instance, &record),
+                Ok(record) => {
+                    platform.measure_end(&instance, &record).await;
+                    platform.describe_exit(&instance, &record)
+                }
                 Err(error) => format!("its end could not be learned: {}", report(&error)),
             };
             platform.instance_ended(&instance, &how, &ended).await;
@@ -348,6 +356,7 @@ impl Platform {
 
     fn start_after_crash(&self, app: AppId, name: &InstanceName, up: Duration, how: &str) {
         let delay = self.0.instances.note_crash(app, name, up, how);
+        self.0.meters.note_restart(app, name);
         let message = format!("{name} ended: {how}; starting it again in {} s", delay.as_secs());
         self.note(app, "instance.crashed", &message, &Actor::platform());
         let told = serde_json::json!({

@@ -9,7 +9,8 @@ use crate::container::{
     CgroupSpec, ContainerSpec, IdMap, Limits, LogSpec, Mount, ProcessSpec, Rlimit, Rootfs,
 };
 use crate::domain::{
-    App, AppId, ConfigVars, PortMap, ProcessType, Release, ResourceSettings, Resources, Timestamp,
+    App, AppId, ConfigVars, PortMap, ProcessType, Release, ReleaseVersion, ResourceSettings,
+    Resources, Timestamp,
 };
 use crate::network::Addresses;
 
@@ -97,7 +98,8 @@ impl Platform {
             ("port", launch.port.to_string()),
         ];
         spec.labels.extend(facts.map(|(key, value)| (key.to_owned(), value)));
-        spec.log = Some(self.log_spec(app.id, &name, launch.started_at, &spec.id)?);
+        let log = (name.as_str(), launch.started_at, release.version);
+        spec.log = Some(self.log_spec(app.id, log, &spec.id)?);
         let env = self.process_env(release, &name, Some(launch.port))?;
         spec.process = Some(process(command.args.clone(), env, &command.working_dir));
         Ok(launch)
@@ -227,8 +229,7 @@ impl Platform {
     pub(super) fn log_spec(
         &self,
         app: AppId,
-        name: &str,
-        started: Timestamp,
+        (name, started, release): (&str, Timestamp, ReleaseVersion),
         container: &str,
     ) -> Result<LogSpec> {
         let directory = self.log_dir(app).join(name);
@@ -236,8 +237,8 @@ impl Platform {
             .map_err(|error| Error::internal("cannot make a log directory", error))?;
         let suffix = container.rsplit('-').next().unwrap_or_default();
         Ok(LogSpec {
-            path: directory.join(format!("{}-{suffix}.log", started.0)),
-            max_bytes: self.settings().log_file_bytes,
+            path: directory.join(format!("{}-{release}-{suffix}.log", started.0)),
+            max_bytes: self.settings().log_file_bytes.min(self.log_bounds(app)?.max_bytes / 4),
             files: 2,
         })
     }

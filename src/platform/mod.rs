@@ -38,7 +38,7 @@ mod launch;
 mod layers;
 mod letsencrypt;
 mod logs;
-mod metrics;
+mod meters;
 mod pages;
 mod passwords;
 mod path_routes;
@@ -83,12 +83,12 @@ pub use users::UserSwitch;
 
 pub use crate::wire::{
     AccessLogQuery, AppReport, AppStatus, CheckReport, CheckResult, ConfigChange, CronReport,
-    CronRunRequest, CronTaskReport, DomainReport, InstanceReport, InstanceStatus, Kind, LogLine,
-    LogQuery, MaintenanceReport, MountRequest, Page, PageReport, PortReport, ProcessReport,
-    ProxyProcess, ProxyProperty, ProxyReport, ProxyUpgradeReport, PushOutcome, PushRequest,
-    RefUpdate, ResourceChange, ResourceReport, ResourceScope, RouteReport, RunRequest, SshKey,
-    StackReport, StorageReport, Switch, TerminalSize, UnmountRequest, VolumeReport, VolumeRequest,
-    VolumeUse,
+    CronRunRequest, CronTaskReport, DomainReport, HostReport, InstanceReport, InstanceStatus, Kind,
+    LogLine, LogQuery, MaintenanceReport, MetricsQuery, MetricsReport, MetricsSample, MountRequest,
+    Page, PageReport, PortReport, ProcessReport, ProxyProcess, ProxyProperty, ProxyReport,
+    ProxyUpgradeReport, PushOutcome, PushRequest, RefUpdate, ResourceChange, ResourceReport,
+    ResourceScope, RouteReport, RunRequest, Sparkline, SshKey, StackReport, StorageReport, Switch,
+    TerminalSize, UnmountRequest, VolumeReport, VolumeRequest, VolumeUse,
 };
 
 use crate::build::{Lifecycle, Output};
@@ -98,6 +98,7 @@ use crate::git::Repositories;
 use crate::image::ImageStore;
 use crate::network::Network;
 use crate::proxy::Supervisor;
+use crate::series::Series;
 use crate::store::Store;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -128,6 +129,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Plugins' folders.
     pub plugins: crate::plugin::Folders,
+    /// Figures over time.
+    pub series: Series,
 }
 
 /// The control plane's state and verbs; cheap to clone.
@@ -157,6 +160,8 @@ struct Inner {
     clock: timers::Clock,
     events: events::Bell,
     passwords: passwords::Checker,
+    meters: meters::Meters,
+    platform_log: crate::logs::PlatformLog,
 }
 
 impl std::ops::Deref for Platform {
@@ -191,6 +196,8 @@ impl Platform {
             clock: timers::Clock::default(),
             events: events::Bell::default(),
             passwords: passwords::Checker::default(),
+            meters: meters::Meters::default(),
+            platform_log: crate::logs::PlatformLog::default(),
         }))
     }
 

@@ -10,6 +10,8 @@ impl Platform {
     /// # Errors
     /// `Internal`, with what kept the new process from starting; the old one goes on.
     pub async fn upgrade_proxy(&self, actor: &Actor) -> Result<ProxyUpgradeReport> {
+        // What the old process has counted by now is not lost when it ends.
+        self.measure_proxy().await;
         let upgraded = self.proxy.upgrade().await?;
         let (pid, before) = (upgraded.pid, upgraded.before);
         let message = format!("proxy upgraded: process {pid} took over from {before}");

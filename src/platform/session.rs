@@ -211,7 +211,8 @@ impl Platform {
         let mut spec = launch.spec;
         spec.process = Some(process);
         if stdio == Stdio::Log {
-            spec.log = Some(self.log_spec(app.id, name, launch.started_at, &spec.id)?);
+            let log = (name, launch.started_at, release.version);
+            spec.log = Some(self.log_spec(app.id, log, &spec.id)?);
         }
         let started = async {
             let created = self.runtime.create(&spec, stdio).await?;

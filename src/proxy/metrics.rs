@@ -18,7 +18,7 @@ use super::record::Protocol;
 const MAX_RELEASES: usize = 4;
 
 /// Upper ends of the latency buckets but for the last, which is open, in microseconds.
-pub(super) const BUCKETS_US: [u64; 11] = [
+pub const BUCKETS_US: [u64; 11] = [
     5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000,
 ];
@@ -161,7 +161,7 @@ impl AppCounters {
         if self.releases.len() > MAX_RELEASES {
             let (_, oldest) = self.releases.remove(0);
             let empty = ReleaseMetrics::new(app.clone(), CountedRelease::Older);
-            let sums = oldest.read(app, CountedRelease::Older);
+            let sums = ReleaseMetrics { open: 0, ..oldest.read(app, CountedRelease::Older) };
             self.older.get_or_insert(empty).add(&sums);
         }
         counters
@@ -225,7 +225,8 @@ impl ReleaseMetrics {
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.open += other.open;
         for (sums, counts) in self.ended.iter_mut().zip(&other.ended) {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }

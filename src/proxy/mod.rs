@@ -73,7 +73,7 @@ pub use config::{ArgsError, Config, LogSettings, ProxyArgs, Start, User};
 pub use control::ProxyHandle;
 pub use error::Error;
 pub use launch::SupervisorSpec;
-pub use metrics::{CountedRelease, ReleaseMetrics};
+pub use metrics::{BUCKETS_US as LATENCY_BUCKETS_US, CountedRelease, ReleaseMetrics};
 pub use places::prepare_directories;
 pub use process::main;
 pub use protocol::{AppStatus, Drained, Generation, ListenerFile, Metrics, Status, UpstreamStatus};

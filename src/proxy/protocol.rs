@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{AppName, Millis};
 
-use super::metrics::ReleaseMetrics;
+use super::metrics::{CountedRelease, ReleaseMetrics};
 use super::routes::{ExtraListener, RouteTable};
 
 /// Raised when either side would misread the other.
@@ -155,6 +155,67 @@ pub struct Metrics {
     pub errors: BTreeMap<String, u64>,
     /// By app and release; only apps that have a route.
     pub releases: Vec<ReleaseMetrics>,
+}
+
+/// Releases of one app whose requests are kept apart after their process has ended.
+const MAX_SETTLED: usize = 16;
+
+impl Metrics {
+    /// Adds what another process counts, and has open.
+    pub fn add(&mut self, other: &Self) {
+        self.routes = self.routes.max(other.routes);
+        for (sum, count) in [
+            (&mut self.connections, other.connections),
+            (&mut self.tls_handshakes, other.tls_handshakes),
+            (&mut self.tls_failures, other.tls_failures),
+            (&mut self.unknown_host, other.unknown_host),
+            (&mut self.bad_request, other.bad_request),
+            (&mut self.ejections, other.ejections),
+            (&mut self.access_log_dropped, other.access_log_dropped),
+        ] {
+            *sum += count;
+        }
+        for (code, count) in &other.errors {
+            *self.errors.entry(code.clone()).or_default() += count;
+        }
+        for release in &other.releases {
+            let same = |one: &&mut ReleaseMetrics| {
+                one.app == release.app && one.release == release.release
+            };
+            match self.releases.iter_mut().find(same) {
+                Some(sums) => sums.add(release),
+                None => self.releases.push(release.clone()),
+            }
+        }
+    }
+
+    /// Adds what a process had counted that has ended: nothing of it is open any more.
+    pub fn settle(&mut self, mut ended: Self) {
+        (ended.routes, ended.connections) = (0, 0);
+        ended.releases.iter_mut().for_each(|release| release.open = 0);
+        self.add(&ended);
+    }
+
+    /// Forgets apps that are not `known`, and counts the oldest of very many releases together.
+    pub fn tidy(&mut self, known: impl Fn(&AppName) -> bool) {
+        self.releases.retain(|release| known(&release.app));
+        let mut by_app: BTreeMap<AppName, Vec<ReleaseMetrics>> = BTreeMap::new();
+        for release in self.releases.drain(..) {
+            by_app.entry(release.app.clone()).or_default().push(release);
+        }
+        for mut releases in by_app.into_values() {
+            releases.sort_by_key(|release| release.release);
+            while releases.len() > MAX_SETTLED {
+                let mut second = releases.remove(1);
+                second.release = CountedRelease::Older;
+                match releases[0].release {
+                    CountedRelease::Older => releases[0].add(&second),
+                    _ => releases.insert(0, second),
+                }
+            }
+            self.releases.extend(releases);
+        }
+    }
 }
 
 /// One process of the proxy.

@@ -205,6 +205,27 @@ impl Supervisor {
         self.handle().await?.metrics().await
     }
 
+    /// As [`ProxyHandle::metrics`], of each process by its number: the one that takes new clients
+    /// first, then those that it succeeded.
+    ///
+    /// # Errors
+    /// As there; retiring processes that do not answer are left out, they are about to end.
+    pub async fn metrics_of_all(&self) -> Result<Vec<(u32, super::Metrics)>, Error> {
+        let serving = self.handle().await?;
+        let mut all = vec![(serving.pid(), serving.metrics().await?)];
+        for handle in self.inner.retiring.all() {
+            match handle.metrics().await {
+                Ok(metrics) => all.push((handle.pid(), metrics)),
+                Err(Error::Gone) => {}
+                Err(error) => {
+                    let (pid, error) = (handle.pid(), report(&error));
+                    tracing::warn!(pid, error, "ask a retiring proxy for its counters");
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// What all processes have counted and have open.
     ///
     /// # Errors

@@ -298,6 +298,10 @@ pub struct Space {
     pub size: u64,
     /// What nobody uses.
     pub free: u64,
+    /// Files and directories it can have; 0 where that is not fixed.
+    pub inodes: u64,
+    /// How many more it can have.
+    pub inodes_free: u64,
 }
 
 /// The room on the file system of `file`. fstatvfs(3).
@@ -307,7 +311,12 @@ pub struct Space {
 pub fn space(file: BorrowedFd<'_>) -> io::Result<Space> {
     let facts = nix::sys::statvfs::fstatvfs(file)?;
     let block = facts.fragment_size();
-    Ok(Space { size: facts.blocks() * block, free: facts.blocks_free() * block })
+    Ok(Space {
+        size: facts.blocks() * block,
+        free: facts.blocks_free() * block,
+        inodes: facts.files(),
+        inodes_free: facts.files_free(),
+    })
 }
 
 /// `directory/name` as a path that resolves nothing but `name`. The xattr family has no `*at`

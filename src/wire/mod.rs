@@ -13,6 +13,8 @@ mod dns;
 pub mod frames;
 mod front;
 mod kind;
+mod logs;
+mod metrics;
 mod plugins;
 mod problem;
 mod protocol;
@@ -22,6 +24,7 @@ mod services;
 mod storage;
 mod stream;
 
+pub use crate::domain::LogLine;
 pub use access::*;
 pub use backups::*;
 pub use builds::*;
@@ -31,10 +34,12 @@ pub use dashboard::*;
 pub use dns::*;
 pub use front::*;
 pub use kind::Kind;
+pub use logs::*;
+pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
-    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
+    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL, SSE,
 };
 pub use reports::*;
 pub use requests::*;

@@ -20,7 +20,10 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
     ("certificate", &["domain", "support"], "a mechanism; who shows its proofs is a trait"),
     ("archive", &["domain", "support"], "a mechanism; knows no service"),
     ("plugin", &["domain", "support"], "a mechanism; who runs its programs is not its business"),
+    ("logs", &["domain", "support", "sys"], "a mechanism; reads what others write"),
     ("store", &["domain", "support"], "a mechanism"),
+    ("series", &["domain", "support"], "a mechanism; knows no app"),
+    ("host", &["sys"], "a mechanism; reads what the kernel tells"),
     (
         "platform",
         &[
@@ -37,7 +40,10 @@ pub(super) const MODULES: &[(&str, &[&str], &str)] = &[
             "certificate",
             "archive",
             "plugin",
+            "logs",
             "store",
+            "series",
+            "host",
         ],
         "rules compose mechanisms",
     ),
@@ -54,10 +60,11 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["web", "api", "dashboard"]),
+    ("aide", &["web", "api"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),
-    ("rusqlite", &["store"]),
+    ("rusqlite", &["store", "series"]),
     ("russh", &["ssh"]),
     ("rtnetlink", &["network"]),
     ("seccompiler", &["container", "proxy"]),

@@ -18,6 +18,7 @@ mod docs;
 mod front;
 mod git;
 mod image;
+mod openapi;
 mod plugins;
 mod power;
 mod proxy;

@@ -141,6 +141,7 @@ pub(super) fn read_stats(
     match controller {
         Controller::Memory => {
             stats.memory_bytes = number("memory.usage_in_bytes")?;
+            stats.memory_peak_bytes = number("memory.max_usage_in_bytes")?;
             let text = read(&dir.join("memory.stat"))?;
             stats.memory_reclaimable_bytes = field(&text, "total_inactive_file");
             let max = number("memory.limit_in_bytes")?;

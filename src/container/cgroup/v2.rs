@@ -91,6 +91,9 @@ pub(super) fn read_stats(
     match controller {
         Controller::Memory => {
             stats.memory_bytes = number(&dir.join("memory.current"))?.unwrap_or(0);
+            // Linux 5.19.
+            let peak = std::fs::read_to_string(dir.join("memory.peak")).unwrap_or_default();
+            stats.memory_peak_bytes = peak.trim().parse().unwrap_or(0);
             stats.memory_max_bytes = number(&dir.join("memory.max"))?;
             stats.memory_reclaimable_bytes =
                 field(&read(&dir.join("memory.stat"))?, "inactive_file");

@@ -6,6 +6,7 @@ mod cron;
 mod deployments;
 mod domains;
 mod lines;
+mod metrics;
 mod overview;
 mod releases;
 mod scale;
@@ -35,6 +36,8 @@ pub(super) fn pages() -> Routes<Dashboard> {
         .page(RELEASES_LIST, "/releases", get(releases::list))
         .page(RELEASES_ROLLBACK, "/releases", post(releases::rollback))
         .page(RELEASES_INFO, "/releases/{id}", get(releases::show))
+        .page(METRICS_REPORT, "/metrics", get(metrics::show))
+        .page(METRICS_REPORT, "/metrics/data", get(metrics::data))
         .page(ENTER_START, "/console", get(console::show))
         .page(ENTER_START, "/console/enter", get(console::enter))
         .page(RUN_START, "/console/run", get(console::run))

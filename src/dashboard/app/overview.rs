@@ -3,12 +3,13 @@
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::deployments;
+use super::{deployments, metrics};
 use crate::dashboard::{Dashboard, Done, Page};
 use crate::domain::access::{
-    BUILDS_LIST, ENTER_START, EVENTS_LIST, PS_REBUILD, PS_RESTART, PS_START, PS_STOP,
+    BUILDS_LIST, ENTER_START, EVENTS_LIST, METRICS_REPORT, PS_REBUILD, PS_RESTART, PS_START,
+    PS_STOP,
 };
-use crate::domain::{AppName, RunState};
+use crate::domain::{AppName, EventFilter, RunState};
 use crate::web::{App, Caller, Refusal};
 use crate::wire::{AppReport, InstanceReport, InstanceStatus};
 
@@ -28,10 +29,16 @@ pub(super) async fn show(
         builds = reports.iter().map(deployments::row).collect::<Vec<_>>();
     }
     let mut events = Vec::new();
-    let of_app = crate::domain::EventFilter { app: Some(app.clone()), ..Default::default() };
     if may(EVENTS_LIST) {
-        events = dashboard.events(&of_app, SHOWN).await?;
+        let sight = caller.grants.event_sight();
+        let filter = EventFilter { app: Some(app.clone()), sight, ..EventFilter::default() };
+        events = dashboard.events(&filter, SHOWN).await?;
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
+    }
+    let mut figures = Vec::new();
+    if may(METRICS_REPORT) && report.app.current_release.is_some() {
+        let lines = dashboard.sparklines(std::slice::from_ref(&app))?;
+        figures = lines.first().map(metrics::sparks).unwrap_or_default();
     }
     let stopped = report.app.run_state == RunState::Stopped;
     let deployed = report.app.current_release.is_some();
@@ -45,6 +52,7 @@ pub(super) async fn show(
         "deployed": deployed,
         "instances": instances(&report),
         "ready": ready(&report),
+        "figures": figures,
         "builds": builds,
         "events": events,
         "can_start": stopped && deployed && may(PS_START),

@@ -16,9 +16,12 @@ macro_rules! verbs {
 verbs! {
     // On the machine.
     SYSTEM_VERSION = "system:version", Anybody, View;
+    SYSTEM_OPENAPI = "system:openapi", Anybody, View;
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    HOST_REPORT = "host:report", Platform, View;
+    HOST_METRICS = "host:metrics", Platform, View;
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
@@ -92,6 +95,7 @@ verbs! {
     SERVICES_START = "services:start", Platform, Operate;
     SERVICES_STOP = "services:stop", Platform, Operate;
     SERVICES_RESTART = "services:restart", Platform, Operate;
+    SERVICES_UPGRADE = "services:upgrade", Platform, Operate;
     SERVICES_PAUSE = "services:pause", Platform, Operate;
     SERVICES_SET = "services:set", Platform, Operate;
     SERVICES_LOGS = "services:logs", Platform, View;
@@ -129,6 +133,7 @@ verbs! {
     PS_REBUILD = "ps:rebuild", App, Deploy;
     RUN_START = "run:start", App, Operate;
     ENTER_START = "enter:start", App, Operate;
+    METRICS_REPORT = "metrics:report", App, View;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
     RELEASES_LIST = "releases:list", App, View;

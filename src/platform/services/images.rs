@@ -66,8 +66,33 @@ impl Platform {
         if let Ok(digest) = self.images.resolve(&tag) {
             return Ok(digest);
         }
+        self.make_tagged_image(&recipe, &tag, output).await
+    }
+
+    /// The image of `name` made anew, out of the packages that the mirror has now.
+    ///
+    /// # Errors
+    /// `Failed` where packages cannot be had; the image that was there stays then.
+    pub(super) async fn renew_image(
+        &self,
+        purpose: ImageFor,
+        name: &PluginName,
+        packages: &[String],
+        output: &Arc<Output>,
+    ) -> Result<ImageDigest> {
+        let recipe = recipe(purpose, name, packages)?;
+        let _turn = self.0.services.images.lock().await;
+        self.make_tagged_image(&recipe, &tag(purpose, name, &recipe), output).await
+    }
+
+    async fn make_tagged_image(
+        &self,
+        recipe: &StackRecipe,
+        tag: &str,
+        output: &Arc<Output>,
+    ) -> Result<ImageDigest> {
         let lease = self.images.lease();
-        let digest = self.make_image(&recipe, &tag, &lease, output).await?;
+        let digest = self.make_image(recipe, tag, &lease, output).await?;
         for (old, _) in self.images.list() {
             let replaced = old != tag
                 && old.rsplit_once(':').map(|(name, _)| name)

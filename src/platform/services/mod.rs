@@ -19,6 +19,7 @@ mod linking;
 mod running;
 mod sessions;
 mod settings;
+mod upgrading;
 mod verbs;
 
 use std::collections::HashMap;

@@ -300,7 +300,7 @@ impl Platform {
         self.service_history(id, |history| history.last_exit = Some(how.clone()));
         self.clean_up(&running.container).await;
         // A crash loop makes a log file each time.
-        self.prune_log_dir(&self.service_log_dir(id), &[]).await;
+        self.prune_log_dir(self.service_log_dir(id), self.default_log_bounds(), Vec::new()).await;
         // One that never was ready is reported by whoever waits for it.
         let was_ready = matches!(before, Some(ServiceStatus::Running | ServiceStatus::Paused));
         {

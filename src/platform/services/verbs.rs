@@ -11,6 +11,7 @@ use crate::domain::{
     Actor, Bytes, DirectoryMode, PluginName, Secret, Service, ServiceId, ServiceName,
     ServiceSettings, ServiceState,
 };
+use crate::logs::Places;
 use crate::platform::volumes::NewVolume;
 use crate::platform::{
     Error, Journal, Kind, LogLine, LogQuery, Operation, Platform, Result, clock,
@@ -465,7 +466,7 @@ impl Platform {
         }
     }
 
-    async fn begin(&self, service: &Service) -> Result<()> {
+    pub(super) async fn begin(&self, service: &Service) -> Result<()> {
         locked(&self.0.services.histories).remove(&service.id);
         let started = self.start_service_container(service).await;
         if let Err(error) = &started {
@@ -486,14 +487,18 @@ impl Platform {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>> {
         let service = self.find_service(kind, name)?;
-        Ok(crate::platform::logs::follow(self.service_log_dir(service.id), query))
+        let places = Places { app: self.service_log_dir(service.id), router: None };
+        crate::platform::logs::follow(places, query, i64::MIN)
     }
 
     /// The last lines of a service's log.
     pub(super) async fn last_service_lines(&self, id: ServiceId, count: usize) -> Vec<String> {
         let query = LogQuery { num: Some(count), ..LogQuery::default() };
-        let mut lines = crate::platform::logs::follow(self.service_log_dir(id), query);
+        let places = Places { app: self.service_log_dir(id), router: None };
         let mut texts = Vec::new();
+        let Ok(mut lines) = crate::platform::logs::follow(places, query, i64::MIN) else {
+            return texts;
+        };
         while let Some(line) = lines.recv().await {
             texts.push(line.text);
         }

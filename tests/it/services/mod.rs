@@ -5,3 +5,4 @@ mod brokers;
 mod disks;
 mod life;
 mod links;
+mod upgrades;
