@@ -47,7 +47,7 @@ pub struct LogQuery {
 }
 
 /// `PATCH /apps/{app}/logs/settings`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogChange {
     /// `max-size`, `max-age` or `drain`.
@@ -58,7 +58,7 @@ pub struct LogChange {
 }
 
 /// What is kept of an app's log, and where it is sent to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogReport {
     /// Bytes kept at most.
     pub max_size: Bytes,
@@ -75,7 +75,7 @@ pub struct LogReport {
 }
 
 /// How a drain does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DrainReport {
     /// Where it leads; credentials and query are not shown.
     pub url: String,
@@ -98,7 +98,9 @@ pub struct DrainReport {
 }
 
 /// How a drain stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainState {
     /// Nothing was to be sent yet.

@@ -26,8 +26,6 @@ verbs! {
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
-    HOST_REPORT = "host:report", Platform, View;
-    HOST_METRICS = "host:metrics", Platform, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
