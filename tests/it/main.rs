@@ -18,7 +18,6 @@ mod docs;
 mod front;
 mod git;
 mod image;
-mod openapi;
 mod plugins;
 mod power;
 mod proxy;
