@@ -16,6 +16,7 @@ mod backups;
 mod builds;
 mod certificates;
 mod checks;
+mod conditional;
 mod config;
 mod cron;
 mod dashboard;

@@ -7,11 +7,10 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
 
+use super::conditional::Representations;
 use super::ssh::Shell;
 use super::{
-    access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events,
-    front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources,
-    services, session, ssh, stacks, storage, system,
+    access, apps, backups, builds, certificates, checks, conditional, config, cron, dashboard, domains, events, front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -64,12 +63,15 @@ pub(super) fn web_router(parts: Parts) -> Router {
 
 fn common(routes: Router<Parts>, parts: Parts) -> Router {
     // Below the prefix the API's own fallbacks hold, whatever else the door leads to.
-    let routes = routes
+    let routes: Router = routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn_with_state(parts.platform.clone(), plugins::authorize));
-    Router::new().nest(API_PREFIX, routes).with_state(parts)
+        .layer(from_fn_with_state(parts.platform.clone(), plugins::authorize))
+        .with_state(parts);
+    let representations = Representations::of(routes.clone());
+    let routes = routes.layer(from_fn_with_state(representations, conditional::conditional));
+    Router::new().nest(API_PREFIX, routes)
 }
 
 pub(super) fn routes() -> Routes<Parts> {
@@ -87,6 +89,8 @@ fn machine_routes() -> Routes<Parts> {
         .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(HOST_REPORT, "/host", get(metrics::host_report))
         .at(HOST_METRICS, "/host/metrics", get(metrics::of_host))
+        .at(DASHBOARD_REPORT, "/dashboard", get(dashboard::report))
+        .at(DASHBOARD_DOMAIN, "/dashboard/domain", put(dashboard::set_domain))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::changes::{self, Draft};
 use super::{
-    AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result, clock,
+    AppReport, AppStatus, Error, InstanceReport, InstanceStatus, Operation, Platform, Result,
+    clock, dashboard,
 };
 use crate::domain::access::Role;
 use crate::domain::{Actor, App, AppName, BranchName, FrontSettings, Release, RunState};
@@ -35,6 +36,11 @@ impl Platform {
     /// # Errors
     /// `Conflict` if the name is taken.
     pub async fn create_app(&self, actor: &Actor, name: &AppName) -> Result<App> {
+        dashboard::refuse_own(name)?;
+        self.make_app(actor, name).await
+    }
+
+    pub(super) async fn make_app(&self, actor: &Actor, name: &AppName) -> Result<App> {
         let told = json!({ "actor": actor.name });
         self.ask(Hook::PreCreate, Some(name), told.clone()).await?;
         let stack = &self.settings().default_stack;
@@ -191,6 +197,8 @@ impl Platform {
     /// # Errors
     /// `NotFound`; `Conflict` if the name is taken.
     pub async fn rename_app(&self, actor: &Actor, from: &AppName, to: &AppName) -> Result<App> {
+        dashboard::refuse_own(from)?;
+        dashboard::refuse_own(to)?;
         let app = self.find_app(from)?;
         let lane = self.0.lanes.lane(app.id);
         let superseded = |_| Error::canceled("a newer push came in between; try again");

@@ -22,6 +22,7 @@ mod changes;
 mod clock;
 mod config;
 mod cron;
+mod dashboard;
 mod deploy;
 mod dns_check;
 mod domains;

@@ -1,7 +1,9 @@
 //! Pushes: what the `pre-receive` hook asks and is told.
 
 use super::pipeline::Source;
-use super::{Error, Journal, Kind, Operation, Platform, PushOutcome, PushRequest, Result, clock};
+use super::{
+    Error, Journal, Kind, Operation, Platform, PushOutcome, PushRequest, Result, clock, dashboard,
+};
 use crate::domain::{Actor, App, ReleaseVersion};
 use crate::git::{DeployRef, PushPlan, Quarantine, RefUpdate, plan_push};
 use crate::plugin::Hook;
@@ -15,6 +17,7 @@ impl Platform {
     /// # Errors
     /// `NotFound`, `Invalid`.
     pub async fn push(&self, actor: &Actor, push: PushRequest) -> Result<Operation<PushOutcome>> {
+        dashboard::refuse_own(&push.app)?;
         let app = self.find_app(&push.app)?;
         let updates = push
             .updates

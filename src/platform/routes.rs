@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::front_door::{FrontDoor, Target, addresses, listener, route_url};
 use super::instances::Instance;
-use super::{InstanceStatus, Platform, Result, front, launch};
+use super::{InstanceStatus, Platform, Result, dashboard, front, launch};
 use crate::domain::{
     App, AppId, ConfigVars, Hostname, PathRoute, ProcessType, ProxySettings, ReleaseVersion,
     RunState, Scheme,
@@ -207,6 +207,13 @@ impl Platform {
     }
 
     fn route_state(&self, app: &App, target: &Target) -> Result<RouteState> {
+        if dashboard::is_own(&app.name) {
+            let upstreams = self.settings().web_address.into_iter().collect::<Vec<_>>();
+            return Ok(match upstreams.is_empty() {
+                true => RouteState::Stopped,
+                false => RouteState::Live { release: ReleaseVersion(0), upstreams },
+            });
+        }
         let Some(release) = app.current_release else {
             return Ok(RouteState::Deploying);
         };

@@ -85,6 +85,11 @@ impl Platform {
 
     /// Where people reach the dashboard.
     pub fn dashboard_url(&self) -> String {
+        // A store that cannot be read has worse to say elsewhere.
+        let app = self.dashboard_app().ok().flatten();
+        if let Some(url) = app.and_then(|app| self.urls(&app).ok()?.into_iter().next()) {
+            return url;
+        }
         match self.settings().web_address {
             Some(address) => format!("http://{address}"),
             None => "http://<this machine>".to_owned(),

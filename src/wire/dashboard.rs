@@ -48,3 +48,24 @@ pub struct SessionReport {
     /// The token that was used to sign in, by id.
     pub token: Option<String>,
 }
+
+/// Where the dashboard answers (`dashboard:report`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DashboardReport {
+    /// The app that stands for it in commands about certificates and the proxy.
+    pub app: Option<crate::domain::AppName>,
+    /// The domain it was given.
+    pub domain: Option<crate::domain::Hostname>,
+    /// Where it answers from outside.
+    pub urls: Vec<String>,
+    /// Where it listens on the machine; none if the web is switched off.
+    pub listen: Option<String>,
+}
+
+/// `PUT /dashboard/domain`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardDomain {
+    /// None takes it away.
+    pub domain: Option<crate::domain::Hostname>,
+}

@@ -22,7 +22,6 @@ mod git;
 mod image;
 mod logs;
 mod metrics;
-mod openapi;
 mod plugins;
 mod power;
 mod proxy;

@@ -23,6 +23,8 @@ verbs! {
     LOGS_DRAIN_PRIVATE = "logs:drain-private", Platform, Admin;
     HOST_REPORT = "host:report", Platform, View;
     HOST_METRICS = "host:metrics", Platform, View;
+    DASHBOARD_REPORT = "dashboard:report", Platform, View;
+    DASHBOARD_DOMAIN = "dashboard:domain", Platform, Admin;
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
