@@ -1,8 +1,8 @@
 //! `/apps`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::domain;
@@ -55,7 +55,7 @@ pub(super) async fn clone(
     caller: Caller,
     App(app): App,
     Body(request): Body<CloneApp>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let CloneApp { to, skip_deploy } = request;
     let operation = platform.clone_app(&caller.actor, &app, &to, skip_deploy).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))

@@ -1,9 +1,9 @@
 //! `/proxy`, `/routes`, and below `/apps/{app}`: `/proxy`, `/ports`, `/maintenance`, `/pages`,
 //! `/routes`.
 
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, patch, post, put};
 
 use super::router::Parts;
 use crate::domain::PageOccasion;

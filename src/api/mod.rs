@@ -23,6 +23,7 @@ mod events;
 mod front;
 mod logs;
 mod metrics;
+mod openapi;
 mod peer;
 mod plugins;
 mod processes;
@@ -40,6 +41,7 @@ mod stream;
 mod system;
 
 pub use metrics::{bind_metrics, serve_metrics};
+pub use openapi::openapi;
 pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;

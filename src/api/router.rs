@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
     apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
-    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
-    stacks, storage, system,
+    logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources, services,
+    session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -71,7 +71,7 @@ fn common(routes: Router<Parts>, parts: Parts) -> Router {
     Router::new().nest(API_PREFIX, routes).with_state(parts)
 }
 
-fn routes() -> Routes<Parts> {
+pub(super) fn routes() -> Routes<Parts> {
     machine_routes().below("/apps/{app}", app_routes())
 }
 
@@ -79,12 +79,13 @@ fn routes() -> Routes<Parts> {
 fn machine_routes() -> Routes<Parts> {
     Routes::new()
         .at(SYSTEM_VERSION, "/version", get(system::version))
+        .at(SYSTEM_OPENAPI, "/openapi.json", get(openapi::show))
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
-        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(HOST_REPORT, "/host", get(metrics::host_report))
         .at(HOST_METRICS, "/host/metrics", get(metrics::of_host))
+        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))

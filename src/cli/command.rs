@@ -134,6 +134,8 @@ pub(super) enum Noun {
     Events(events::Verb),
     /// Shows what the proxy counts, as OpenMetrics text
     Metrics(system::Metrics),
+    /// Prints the description of the HTTP API, an OpenAPI 3.1 document
+    Openapi(system::Openapi),
     /// Removes images that no kept release needs
     Gc(system::Gc),
     /// Shows the version of this program and of the server
@@ -179,6 +181,7 @@ impl Noun {
             Self::Dashboard(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
             Self::Metrics(metrics) => metrics.run(context).await,
+            Self::Openapi(openapi) => openapi.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
             Self::Version(version) => version.run(context).await,
             Self::Help(help) => help.run(context),

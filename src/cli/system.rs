@@ -1,4 +1,4 @@
-//! `gc`, `metrics` and `version`.
+//! `gc`, `metrics`, `openapi` and `version`.
 
 use clap::Args;
 use hyper::Method;
@@ -32,6 +32,17 @@ pub(super) struct Metrics {}
 impl Metrics {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         let text = context.client.text("/metrics").await?;
+        context.out.line(text.trim_end())
+    }
+}
+
+/// `openapi`.
+#[derive(Debug, Args)]
+pub(super) struct Openapi {}
+
+impl Openapi {
+    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let text = context.client.text("/openapi.json").await?;
         context.out.line(text.trim_end())
     }
 }

@@ -18,8 +18,16 @@ pub(super) struct Entry {
 }
 
 /// The rail.
-pub(super) const RAIL: &[Entry] =
-    &[Entry { key: "apps", title: "Apps", path: "/", icon: "apps", verb: APPS_LIST }];
+pub(super) const RAIL: &[Entry] = &[
+    Entry { key: "apps", title: "Apps", path: "/", icon: "apps", verb: APPS_LIST },
+    Entry {
+        key: "services",
+        title: "Services",
+        path: "/services",
+        icon: "services",
+        verb: SERVICES_LIST,
+    },
+];
 
 /// A tab of an app's pages, shown to who may use it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +49,14 @@ pub(super) const TABS: &[Tab] = &[
     Tab { key: "releases", title: "Releases", path: "/releases", verb: RELEASES_LIST },
     Tab { key: "logs", title: "Logs", path: "/logs", verb: LOGS_SHOW },
     Tab { key: "metrics", title: "Metrics", path: "/metrics", verb: METRICS_REPORT },
+    Tab { key: "config", title: "Config", path: "/config", verb: CONFIG_SHOW },
+    Tab { key: "scale", title: "Scale", path: "/scale", verb: PS_REPORT },
+    Tab { key: "domains", title: "Domains", path: "/domains", verb: DOMAINS_REPORT },
+    Tab { key: "services", title: "Services", path: "/services", verb: SERVICES_OF_APP },
+    Tab { key: "cron", title: "Cron", path: "/cron", verb: CRON_REPORT },
+    Tab { key: "volumes", title: "Volumes", path: "/volumes", verb: STORAGE_REPORT },
     Tab { key: "console", title: "Console", path: "/console", verb: ENTER_START },
+    Tab { key: "settings", title: "Settings", path: "/settings", verb: APPS_INFO },
 ];
 
 /// The rail as `grants` has it.

@@ -17,6 +17,7 @@ mod app;
 mod apps;
 mod assets;
 mod cookies;
+mod fields;
 mod form;
 mod frame;
 mod helpers;
@@ -24,6 +25,7 @@ mod layout;
 mod origin;
 mod page;
 mod render;
+mod services;
 mod sessions;
 mod sign_in;
 mod templates;
@@ -122,6 +124,7 @@ fn pages() -> Routes<Dashboard> {
         .page(DASHBOARD_SESSIONS, "/sessions/end", post(sessions::end))
         .page(DASHBOARD_SESSIONS, "/sessions/end-all", post(sessions::end_all))
         .page(DASHBOARD_SESSIONS, "/sign-out", post(sessions::sign_out))
+        .below("/services", services::pages())
         .below("/apps/{app}", app::pages())
 }
 

@@ -23,6 +23,7 @@ mod clock;
 mod config;
 mod cron;
 mod deploy;
+mod dns_check;
 mod domains;
 mod error;
 mod events;

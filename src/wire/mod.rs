@@ -9,6 +9,7 @@ mod builds;
 mod certificates;
 mod cron;
 mod dashboard;
+mod dns;
 pub mod frames;
 mod front;
 mod kind;
@@ -30,6 +31,7 @@ pub use builds::*;
 pub use certificates::*;
 pub use cron::*;
 pub use dashboard::*;
+pub use dns::*;
 pub use front::*;
 pub use kind::Kind;
 pub use logs::*;
@@ -37,7 +39,7 @@ pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
-    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
+    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL, SSE,
 };
 pub use reports::*;
 pub use requests::*;

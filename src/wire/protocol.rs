@@ -15,5 +15,8 @@ pub const SESSION_PROTOCOL: &str = "staithe-session";
 /// Media type of operations, logs and build output: one JSON value a line.
 pub const NDJSON: &str = "application/x-ndjson";
 
+/// Media type of server-sent events (WHATWG HTML §9.2).
+pub const SSE: &str = "text/event-stream";
+
 /// Media type of errors (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";

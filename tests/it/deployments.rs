@@ -10,8 +10,7 @@ fn a_build_tells_its_stages_and_a_release_what_it_changed() {
     let build = staithe.json(&["builds:info", "shop", "1"]);
     let stages = build["stages"].as_array().expect("stages");
     let done: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
-    let expected =
-        ["queue", "source", "prepare", "detect", "build", "image", "start", "switch"];
+    let expected = ["queue", "source", "prepare", "detect", "build", "image", "start", "switch"];
     assert_eq!(done, expected, "{build}");
     assert!(stages.iter().all(|stage| stage["status"] == "succeeded"), "{build}");
     assert!(!build["subject"].as_str().unwrap().is_empty(), "{build}");

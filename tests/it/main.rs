@@ -6,6 +6,7 @@
 mod architecture;
 mod archive;
 mod backups;
+mod browser;
 mod build;
 mod certificates;
 mod cli;
@@ -18,6 +19,7 @@ mod docs;
 mod front;
 mod git;
 mod image;
+mod openapi;
 mod plugins;
 mod power;
 mod proxy;

@@ -1,13 +1,20 @@
 //! The pages of one app, below `/apps/{app}`.
 
+mod config;
 mod console;
+mod cron;
 mod deployments;
+mod domains;
 mod lines;
 mod logs;
 mod metrics;
 mod overview;
 mod releases;
+mod scale;
+mod services;
+mod settings;
 mod sse;
+mod volumes;
 
 use axum::routing::{get, post};
 
@@ -38,4 +45,41 @@ pub(super) fn pages() -> Routes<Dashboard> {
         .page(ENTER_START, "/console", get(console::show))
         .page(ENTER_START, "/console/enter", get(console::enter))
         .page(RUN_START, "/console/run", get(console::run))
+        .and(forms())
+}
+
+/// Pages with forms. A form posts to a path of its own where it is a verb of its own.
+fn forms() -> Routes<Dashboard> {
+    Routes::new()
+        .page(CONFIG_SHOW, "/config", get(config::show))
+        .page(CONFIG_SET, "/config", post(config::review))
+        .page(CONFIG_SET, "/config/apply", post(config::apply))
+        .page(PS_REPORT, "/scale", get(scale::show))
+        .page(PS_REPORT, "/scale/usage.json", get(scale::usage))
+        .page(PS_SCALE, "/scale", post(scale::scale))
+        .page(RESOURCE_LIMIT, "/scale/limits", post(scale::limit))
+        .page(DOMAINS_REPORT, "/domains", get(domains::show))
+        .page(DOMAINS_ADD, "/domains/add", post(domains::add))
+        .page(DOMAINS_REMOVE, "/domains/remove", post(domains::remove))
+        .page(LETSENCRYPT_ENABLE, "/domains/https-on", post(domains::https_on))
+        .page(LETSENCRYPT_DISABLE, "/domains/https-off", post(domains::https_off))
+        .page(LETSENCRYPT_RENEW, "/domains/renew", post(domains::renew))
+        .page(LETSENCRYPT_SET, "/domains/email", post(domains::email))
+        .page(SERVICES_OF_APP, "/services", get(services::show))
+        .page(CRON_REPORT, "/cron", get(cron::show))
+        .page(CRON_RUN, "/cron/run", post(cron::run))
+        .page(CRON_SWITCH, "/cron/switch", post(cron::switch))
+        .page(CRON_SET, "/cron/maintenance", post(cron::maintenance))
+        .page(STORAGE_REPORT, "/volumes", get(volumes::show))
+        .page(STORAGE_MOUNT, "/volumes/mount", post(volumes::mount))
+        .page(STORAGE_UNMOUNT, "/volumes/unmount", post(volumes::unmount))
+        .page(STORAGE_CREATE, "/volumes/create", post(volumes::create))
+        .page(APPS_INFO, "/settings", get(settings::show))
+        .page(PS_RESTART, "/settings/restart", post(settings::restart))
+        .page(PS_START, "/settings/start", post(settings::start))
+        .page(PS_STOP, "/settings/stop", post(settings::stop))
+        .page(MAINTENANCE_SET, "/settings/maintenance", post(settings::maintenance))
+        .page(APPS_SET_DEPLOY_BRANCH, "/settings/branch", post(settings::branch))
+        .page(APPS_RENAME, "/settings/rename", post(settings::rename))
+        .page(APPS_DESTROY, "/settings/destroy", post(settings::destroy))
 }

@@ -16,14 +16,15 @@ macro_rules! verbs {
 verbs! {
     // On the machine.
     SYSTEM_VERSION = "system:version", Anybody, View;
+    SYSTEM_OPENAPI = "system:openapi", Anybody, View;
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    HOST_REPORT = "host:report", Platform, View;
+    HOST_METRICS = "host:metrics", Platform, View;
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
-    HOST_REPORT = "host:report", Platform, View;
-    HOST_METRICS = "host:metrics", Platform, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;

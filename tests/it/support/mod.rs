@@ -1,6 +1,7 @@
 //! Helpers that let tests read as sentences: a whole Staithe, a user with git and ssh, a browser.
 
 pub(crate) mod app;
+pub(crate) mod browser;
 pub(crate) mod bucket;
 pub(crate) mod http;
 pub(crate) mod leftovers;
