@@ -114,6 +114,7 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     let recovery =
         platform.recover().await.context("recover what an earlier control plane left")?;
     tracing::info!(?recovery, "recovered");
+    platform.start_drains().await;
     let (controller, shutdown) = shutdown::channel();
     let doors = doors::Doors::new(&config, platform.clone());
     let socket = bind_control_socket(&config)?;

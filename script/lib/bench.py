@@ -56,8 +56,6 @@ class Staithe:
         self.log_path = f"{directory}/daemon.log"
         self.key = f"{directory}/id_ed25519"
         self.web_port, self.tls_port, self.ssh_port = free_port(), free_port(), free_port()
-        # Where API and dashboard are.
-        self.door_port = free_port()
         self.daemon = None
 
     def start(self):
@@ -69,7 +67,6 @@ class Staithe:
             "proxy.http_listen": f'["127.0.0.1:{self.web_port}"]',
             "proxy.https_listen": f'["127.0.0.1:{self.tls_port}"]',
             "ssh.listen": f'["127.0.0.1:{self.ssh_port}"]',
-            "web.listen": f'["127.0.0.1:{self.door_port}"]',
             "web.listen": '["127.0.0.1:0"]',
             "platform.global_domains": '["test"]',
             # Phases are logged at this level.

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import json
 import os
 import sys
 
@@ -29,7 +30,8 @@ def browser():
 
 def base(instance):
     """Where the dashboard is."""
-    return f"http://127.0.0.1:{instance.door_port}"
+    with open(f"{instance.run}/serving.json", encoding="utf-8") as file:
+        return "http://" + json.load(file)["web"][0]
 
 
 def sign_in(driver, instance):

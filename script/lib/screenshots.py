@@ -4,6 +4,7 @@ import argparse
 import concurrent.futures
 import http.client
 import io
+import json
 import os
 import subprocess
 import time
@@ -42,7 +43,7 @@ def furnish(instance):
     cli("storage:create", "shop-uploads", "--size", "200m")
     cli("storage:mount", "shop", "shop-uploads:/app/uploads")
     tasks = cli("cron:list", "shop", "--format", "json")
-    for task in __import__("json").loads(tasks):
+    for task in json.loads(tasks):
         # The second one fails, as it should.
         subprocess.run([bench.PROGRAM, "cron:run", "shop", task["id"]], check=False,
                        capture_output=True,
@@ -55,7 +56,7 @@ def furnish(instance):
         pass
     shop.change("2")
     shop.git("push", "-q", instance.remote("shop"), "main")
-    traffic(instance, 90)
+    traffic(instance, 25)
 
 
 def traffic(instance, seconds):

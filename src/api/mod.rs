@@ -10,6 +10,7 @@
 //!
 //! **Invariant.** Decides nothing but who may speak: a rule found here is in the wrong place.
 
+mod access;
 mod apps;
 mod backups;
 mod builds;
@@ -21,6 +22,7 @@ mod dashboard;
 mod domains;
 mod events;
 mod front;
+mod git;
 mod logs;
 mod metrics;
 mod openapi;
@@ -40,6 +42,7 @@ mod storage;
 mod stream;
 mod system;
 
+pub use git::{GitCommand, GitHttpRequest, GitOverHttp};
 pub use metrics::{bind_metrics, serve_metrics};
 pub use openapi::openapi;
 pub use server::{Config, for_web, serve};

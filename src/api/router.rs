@@ -9,9 +9,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
-    logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources, services,
-    session, ssh, stacks, storage, system,
+    access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events,
+    front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources,
+    services, session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -58,7 +58,8 @@ pub(super) fn router(parts: Parts) -> Router {
 
 /// What of it the web reaches; who asks is known by then.
 pub(super) fn web_router(parts: Parts) -> Router {
-    common(routes().into_router(), parts)
+    let git = git::routes(Arc::clone(&parts.shell));
+    common(routes().into_router(), parts).merge(git)
 }
 
 fn common(routes: Router<Parts>, parts: Parts) -> Router {
@@ -83,13 +84,14 @@ fn machine_routes() -> Routes<Parts> {
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
+        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(HOST_REPORT, "/host", get(metrics::host_report))
         .at(HOST_METRICS, "/host/metrics", get(metrics::of_host))
-        .at(DASHBOARD_LOGIN, "/dashboard/codes", post(dashboard::make_code))
         .at(APPS_LIST, "/apps", get(apps::list))
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
         .at(DOMAINS_SET_GLOBAL, "/domains", put(domains::set_global))
+        .and(access::machine_routes())
         .and(certificates::machine_routes())
         .at(SSH_KEYS_LIST, "/ssh-keys", get(ssh::keys))
         .at(SSH_KEYS_ADD, "/ssh-keys", post(ssh::add_key))
@@ -113,6 +115,7 @@ fn machine_routes() -> Routes<Parts> {
 /// What concerns one app, below `/apps/{app}`.
 fn app_routes() -> Routes<Parts> {
     Routes::new()
+        .and(access::app_routes())
         .and(certificates::app_routes())
         .at(APPS_INFO, "/", get(apps::info))
         .at(APPS_DESTROY, "/", delete(apps::destroy))
@@ -132,6 +135,8 @@ fn app_routes() -> Routes<Parts> {
         .at(METRICS_REPORT, "/metrics", get(metrics::of_app))
         .at(LOGS_SHOW, "/logs", get(logs::logs))
         .at(LOGS_ACCESS, "/access-log", get(logs::access_log))
+        .at(LOGS_REPORT, "/logs/settings", get(logs::report))
+        .at(LOGS_SET, "/logs/settings", patch(logs::set))
         .at(RELEASES_LIST, "/releases", get(releases::list))
         .at(RELEASES_INFO, "/releases/{id}", get(releases::info))
         .at(RELEASES_DIFF, "/releases/{id}/diff", get(releases::diff))

@@ -116,6 +116,7 @@ async fn link(
     TypeAndName(kind, name): TypeAndName,
     Body(request): Body<LinkService>,
 ) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&request.app))?;
     let operation = platform.link_service(&caller.actor, &kind, &name, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -127,6 +128,7 @@ async fn unlink(
     App(app): App,
     Body(request): Body<UnlinkService>,
 ) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&app))?;
     let operation =
         platform.unlink_service(&caller.actor, &kind, &name, &app, request.no_restart).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
@@ -138,6 +140,7 @@ async fn promote(
     TypeAndName(kind, name): TypeAndName,
     App(app): App,
 ) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&app))?;
     let operation = platform.promote_service(&caller.actor, &kind, &name, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

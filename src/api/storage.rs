@@ -83,6 +83,8 @@ async fn mount(
     App(app): App,
     Body(request): Body<MountRequest>,
 ) -> Result<impl IntoApiResponse, Refusal> {
+    // Who sees no volumes must not reach one, which another app may have, by guessing its name.
+    caller.may(STORAGE_LIST, None)?;
     let operation = platform.mount(&caller.actor, &app, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

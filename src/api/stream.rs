@@ -123,9 +123,14 @@ pub(super) fn log_lines(lines: mpsc::Receiver<LogLine>) -> Lines<LogLine> {
 
 /// Lines of text, each as a JSON string.
 pub(super) fn texts(lines: mpsc::Receiver<String>) -> Lines<String> {
-    Lines::new(ndjson(stream::unfold(lines, |mut lines| async {
-        let line = lines.recv().await?;
-        Some((encode(&line), lines))
+    values(lines)
+}
+
+/// Any values, each as JSON.
+pub(super) fn values<T: Serialize + Send + 'static>(values: mpsc::Receiver<T>) -> Lines<T> {
+    Lines::new(ndjson(stream::unfold(values, |mut values| async {
+        let value = values.recv().await?;
+        Some((encode(&value), values))
     })))
 }
 

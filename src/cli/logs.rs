@@ -3,19 +3,36 @@
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
+use hyper::Method;
 
 use super::client::escape;
-use super::context::{Context, LogArgs};
+use super::context::{AppArg, Context, LogArgs, ReportArgs};
 use super::exit::Failure;
-use super::output::{Format, FormatArg};
-use crate::domain::{LogLevel, LogSource, LogSources, LogTime, ReleaseVersion};
-use crate::wire::LogLine;
+use super::output::{Format, FormatArg, Report};
+use crate::domain::{AppName, LogLevel, LogSource, LogSources, LogTime, ReleaseVersion};
+use crate::wire::{DrainReport, DrainState, LogChange, LogLine, LogReport};
 
 /// `logs:<verb>`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Shows what an app's processes print and what happens to it; `logs` alone does so too
     Show(Show),
+    /// Shows what is kept of an app's log, and how its drains do
+    Report(ReportArgs),
+    /// Sets a property: max-size, max-age or drain (syslog+tls://host, syslog+tcp://, syslog+udp:// or
+    /// https:// URLs, all that there shall be); without a value, its default
+    Set(Set),
+}
+
+/// `logs:set`.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    #[command(flatten)]
+    app: AppArg,
+    /// The property
+    key: String,
+    /// The new value
+    value: Vec<String>,
 }
 
 /// `logs:show`.
@@ -59,8 +76,48 @@ impl Verb {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
         match self {
             Self::Show(show) => show.run(context).await,
+            Self::Report(args) => context.report(&args, "/logs/settings", report).await,
+            Self::Set(set) => set.run(context).await,
         }
     }
+}
+
+impl Set {
+    async fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let Self { app: AppArg { app }, key, value } = self;
+        let doing = if value.is_empty() { "Unsetting" } else { "Setting" };
+        context.out.step(&format!("{doing} {key} of {app}'s log"))?;
+        let path = format!("/apps/{app}/logs/settings");
+        let change = LogChange { key, values: value };
+        let _: LogReport = context.client.send(Method::PATCH, &path, &change).await?;
+        Ok(())
+    }
+}
+
+fn report(app: &AppName, log: &LogReport) -> Report {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let mut report = Report::new(format!("{app} logs information"));
+    report.row("Logs max size", log.app_max_size.map_or(String::new(), |size| size.to_string()));
+    report.row("Logs computed max size", log.max_size);
+    report.row("Logs max age", text(log.app_max_age.map(|age| age.to_string())));
+    report.row("Logs computed max age", log.max_age);
+    report.row("Logs size", log.size);
+    for drain in &log.drains {
+        report.row("Logs drain", drain_text(drain));
+    }
+    report
+}
+
+/// `syslog+tls://logs.example:6514 failing, 12 sent, 0 lost, 300 bytes waiting: connect to …`.
+fn drain_text(drain: &DrainReport) -> String {
+    let state = match drain.state {
+        DrainState::Idle => "idle",
+        DrainState::Sending => "sending",
+        DrainState::Failing => "failing",
+    };
+    let DrainReport { url, sent, lost, backlog, .. } = drain;
+    let error = drain.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+    format!("{url} {state}, {sent} sent, {lost} lost, {backlog} bytes waiting{error}")
 }
 
 impl Show {

@@ -1,4 +1,4 @@
-//! `gc`, `metrics`, `openapi` and `version`.
+//! `gc`, `openapi` and `version`.
 
 use clap::Args;
 use hyper::Method;
@@ -22,17 +22,6 @@ impl Gc {
             Format::Json => context.out.json(&report),
             Format::Text => context.out.line(&format!("{} freed", bytes(report.freed_bytes))),
         }
-    }
-}
-
-/// `metrics`.
-#[derive(Debug, Args)]
-pub(super) struct Metrics {}
-
-impl Metrics {
-    pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let text = context.client.text("/metrics").await?;
-        context.out.line(text.trim_end())
     }
 }
 

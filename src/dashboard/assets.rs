@@ -24,6 +24,7 @@ assets! {
     "theme.js" "text/javascript; charset=utf-8",
     "app.js" "text/javascript; charset=utf-8",
     "sign-in.js" "text/javascript; charset=utf-8",
+    "new-app.js" "text/javascript; charset=utf-8",
     "config.js" "text/javascript; charset=utf-8",
     "scale.js" "text/javascript; charset=utf-8",
     "domains.js" "text/javascript; charset=utf-8",

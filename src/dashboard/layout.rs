@@ -27,6 +27,16 @@ pub(super) const RAIL: &[Entry] = &[
         icon: "services",
         verb: SERVICES_LIST,
     },
+    Entry { key: "access", title: "Access", path: "/access", icon: "access", verb: TOKENS_LIST },
+    Entry { key: "events", title: "Events", path: "/events", icon: "events", verb: EVENTS_LIST },
+    Entry { key: "host", title: "Host", path: "/host", icon: "host", verb: HOST_REPORT },
+    Entry {
+        key: "settings",
+        title: "Settings",
+        path: "/settings",
+        icon: "settings",
+        verb: USERS_ME,
+    },
 ];
 
 /// A tab of an app's pages, shown to who may use it.

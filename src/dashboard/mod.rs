@@ -12,21 +12,27 @@
 //! **Invariant.** Decides nothing: a page shows what its verb answers, to whom the verb's guard lets
 //! in. Nothing of anybody's reaches a page unescaped.
 
+mod access;
 mod ansi;
 mod app;
 mod apps;
 mod assets;
 mod cookies;
+mod events;
 mod fields;
 mod form;
 mod frame;
 mod helpers;
+mod host;
 mod layout;
+mod new_app;
 mod origin;
 mod page;
+mod palette;
 mod render;
 mod services;
 mod sessions;
+mod settings;
 mod sign_in;
 mod templates;
 mod visit;
@@ -120,6 +126,25 @@ impl Dashboard {
 fn pages() -> Routes<Dashboard> {
     Routes::new()
         .page(APPS_LIST, "/", get(apps::list))
+        .page(APPS_LIST, "/palette.json", get(palette::show))
+        .page(EVENTS_LIST, "/live", get(events::live))
+        .page(EVENTS_LIST, "/events", get(events::list))
+        .page(APPS_CREATE, "/new", get(new_app::show).post(new_app::create))
+        .page(HOST_REPORT, "/host", get(host::show))
+        .page(TOKENS_LIST, "/access", get(access::show))
+        .page(USERS_ADD, "/access/users/add", post(access::add_user))
+        .page(USERS_SET_ROLE, "/access/users/role", post(access::set_role))
+        .page(USERS_REMOVE, "/access/users/remove", post(access::remove_user))
+        .page(USERS_DISABLE, "/access/users/disable", post(access::disable))
+        .page(USERS_ENABLE, "/access/users/enable", post(access::enable))
+        .page(SSH_KEYS_ADD, "/access/keys/add", post(access::add_key))
+        .page(SSH_KEYS_REMOVE, "/access/keys/remove", post(access::remove_key))
+        .page(TOKENS_CREATE, "/access/tokens/create", post(access::create_token))
+        .page(TOKENS_REVOKE, "/access/tokens/revoke", post(access::revoke_token))
+        .page(USERS_ME, "/settings", get(settings::show))
+        .page(USERS_SET_OWN_PASSWORD, "/settings/password", post(settings::set_password))
+        .page(DOMAINS_SET_GLOBAL, "/settings/domains", post(settings::set_domains))
+        .page(GC_RUN, "/settings/gc", post(settings::collect_garbage))
         .page(DASHBOARD_SESSIONS, "/sessions", get(sessions::list))
         .page(DASHBOARD_SESSIONS, "/sessions/end", post(sessions::end))
         .page(DASHBOARD_SESSIONS, "/sessions/end-all", post(sessions::end_all))

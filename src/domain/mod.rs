@@ -15,6 +15,7 @@ mod check;
 mod config;
 mod credential;
 mod cron;
+mod drain;
 mod event;
 mod front;
 mod hostname;
@@ -52,6 +53,7 @@ pub use credential::Credential;
 pub use cron::{
     ConcurrencyPolicy, CronOutcome, CronRun, CronSettings, CronTask, CronTaskId, CronTrigger,
 };
+pub use drain::{DrainHost, DrainScheme, DrainUrl, LogAge, LogDrain, LogSettings};
 pub use event::{Event, EventFilter};
 pub use front::{
     AccessLogFormat, CertificateId, FrontSettings, IpRange, PageId, PageOccasion, PathPrefix,

@@ -94,6 +94,11 @@ fn modified(metadata: &Metadata) -> i64 {
 }
 
 impl Places {
+    /// Bytes of all files. Blocks.
+    pub fn size(&self) -> u64 {
+        self.list(|_| true).iter().map(|file| file.size).sum()
+    }
+
     /// All files whose origin is wanted, those of one container oldest first. What is not there yet,
     /// or just being renamed, is left out.
     pub(super) fn list(&self, wanted: impl Fn(&Origin) -> bool) -> Vec<Found> {

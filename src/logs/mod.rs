@@ -13,6 +13,7 @@
 //! **Invariant.** Nothing here is waited for by whoever writes a line. A reader that cannot keep up is
 //! told so in a line of its own; memory is bounded whatever the files hold.
 
+mod drain;
 mod files;
 mod filter;
 mod history;
@@ -23,6 +24,7 @@ mod record;
 mod router;
 mod tail;
 
+pub use drain::{Drain, DrainStatus, resolve, run as run_drain};
 pub use files::Places;
 pub use filter::{Filter, Selection};
 pub use history::{History, Span};

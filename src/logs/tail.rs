@@ -102,6 +102,8 @@ pub struct Tail {
     listed: Option<Instant>,
     pending: Vec<(Instant, Entry)>,
     lost: Lost,
+    /// Lines that were left out since the beginning.
+    left_out: u64,
 }
 
 /// What was left out since it was last said.
@@ -163,7 +165,13 @@ impl Tail {
             listed: None,
             pending: Vec::new(),
             lost: Lost::default(),
+            left_out: 0,
         }
+    }
+
+    /// Lines that were left out so far.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// How far it has read, to bound a look at the past with.
@@ -279,7 +287,10 @@ impl Tail {
             let end = oldest.position + oldest.unread().div_ceil(2);
             let skipped = oldest.skip(end);
             match skipped {
-                Ok(lines) => self.lost.lines += lines,
+                Ok(lines) => {
+                    self.lost.lines += lines;
+                    self.left_out += lines;
+                }
                 Err(_) => {
                     self.lost.unseen = true;
                     oldest.position = oldest.size;

@@ -72,19 +72,30 @@ impl Platform {
         self.report_app(self.find_app(name)?).await
     }
 
+    /// What to `git remote add` for an app, which need not exist yet.
+    pub fn git_remote(&self, app: &AppName) -> String {
+        let settings = self.settings();
+        let (user, host) = (&settings.ssh_user, &settings.public_host);
+        match settings.ssh_port {
+            22 => format!("{user}@{host}:{app}"),
+            port => format!("ssh://{user}@{host}:{port}/{app}"),
+        }
+    }
+
+    /// The names of all apps.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn app_names(&self) -> Result<Vec<AppName>> {
+        Ok(self.store.apps()?.into_iter().map(|app| app.name).collect())
+    }
+
     async fn report_app(&self, app: App) -> Result<AppReport> {
         let instances = self.report_instances(&app).await;
-        let settings = self.settings();
-        let remote = match settings.ssh_port {
-            22 => format!("{}@{}:{}", settings.ssh_user, settings.public_host, app.name),
-            port => {
-                format!("ssh://{}@{}:{port}/{}", settings.ssh_user, settings.public_host, app.name)
-            }
-        };
         Ok(AppReport {
             status: self.status(&app, &instances)?,
             urls: self.urls(&app)?,
-            git_remote: remote,
+            git_remote: self.git_remote(&app.name),
             instances,
             app,
         })
@@ -165,6 +176,7 @@ impl Platform {
         for directory in [self.log_dir(app.id), self.cache_dir(app.id)] {
             self.discard_tree(directory).await;
         }
+        self.stop_drains(app.id).await;
         // Known, so that their files are removed below.
         self.certificates_of(app.id)?;
         self.store.remove_app(app.id)?;
@@ -190,6 +202,7 @@ impl Platform {
             return Err(error.into());
         }
         self.rename_access_log(from, to);
+        self.follow_drain_settings(app.id).await;
         self.note_named(Some(to), "app.renamed", &format!("app `{from}` renamed to `{to}`"), actor);
         let told = json!({ "actor": actor.name, "from": from, "to": to });
         self.notify(Hook::PostAppRename, Some(to), told);

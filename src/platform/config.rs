@@ -34,6 +34,9 @@ pub struct Config {
     pub kept_event_days: u32,
     /// Days that log lines of apps are kept, unless `logs:set` says otherwise. Default 30.
     pub log_days_per_app: u32,
+    /// Authorities that drains' certificates are checked with, a PEM file. Default those of the
+    /// machine.
+    pub log_drain_ca_bundle: Option<PathBuf>,
     /// Mirror of Debian's packages for `stack:build`; the recipe's own if none.
     pub debian_mirror: Option<String>,
     /// Mirror of Debian's security updates; the recipe's own if none.
@@ -84,6 +87,7 @@ impl Default for Config {
             kept_events: 50_000,
             kept_event_days: 365,
             log_days_per_app: 30,
+            log_drain_ca_bundle: None,
             debian_mirror: None,
             debian_security_mirror: None,
             storage_host_dirs: Vec::new(),

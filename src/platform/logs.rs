@@ -54,8 +54,12 @@ impl Platform {
     }
 
     /// How much is kept of an app's log.
-    pub(super) fn log_bounds(&self, _app: AppId) -> Result<Bounds> {
-        Ok(self.default_log_bounds())
+    pub(super) fn log_bounds(&self, app: AppId) -> Result<Bounds> {
+        let (set, default) = (self.store.log_settings(app)?, self.default_log_bounds());
+        Ok(Bounds {
+            max_bytes: set.max_size.map_or(default.max_bytes, |size| size.0),
+            max_age: set.max_age.map_or(default.max_age, |age| age.0),
+        })
     }
 
     /// The same where nothing was set.

@@ -25,6 +25,7 @@ mod cron;
 mod deploy;
 mod dns_check;
 mod domains;
+mod drains;
 mod error;
 mod events;
 mod front;
@@ -73,6 +74,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use access::Opening;
 pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};
@@ -162,6 +164,7 @@ struct Inner {
     passwords: passwords::Checker,
     meters: meters::Meters,
     platform_log: crate::logs::PlatformLog,
+    drains: drains::Desk,
 }
 
 impl std::ops::Deref for Platform {
@@ -198,6 +201,7 @@ impl Platform {
             passwords: passwords::Checker::default(),
             meters: meters::Meters::default(),
             platform_log: crate::logs::PlatformLog::default(),
+            drains: drains::Desk::default(),
         }))
     }
 

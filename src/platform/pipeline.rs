@@ -125,6 +125,8 @@ impl Platform {
             .map_or(Ok(()), std::fs::create_dir_all)
             .and_then(|()| std::fs::File::create(&path))
             .map_err(|error| Error::internal("cannot write the build's log", error))?;
+        let message = format!("build {} of {} begun", build.id, &commit[..commit.len().min(8)]);
+        self.note(app.id, "build.started", &message, actor);
         Ok((build, Journal::with_file(Some(file))))
     }
 
@@ -158,6 +160,7 @@ impl Platform {
         self.keep_details(id, stages.closed(status == BuildStatus::Canceled), hint)?;
         self.0.builds.lock().remove(&id);
         self.store.finish_build(id, status, failure.as_deref(), release, clock::now())?;
+        self.0.meters.note_build(source.build.app, status);
         result
     }
 

@@ -248,6 +248,12 @@ alter table events add column before text;
 alter table events add column after text;
 create index events_by_time on events (at);
 ",
+    "
+create table log_settings (
+    app integer primary key references apps (id) on delete cascade,
+    body text not null
+) strict;
+",
 ];
 
 /// Brings the schema up to date, each step in a transaction of its own.

@@ -16,6 +16,7 @@ mod certificates;
 mod events;
 mod front;
 mod keys;
+mod logs;
 mod migrations;
 mod plugins;
 mod releases;

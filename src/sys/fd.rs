@@ -20,6 +20,19 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes written to a TCP socket that its peer has not acknowledged. tcp(7), `SIOCOUTQ`.
+///
+/// # Errors
+/// `EINVAL` for a listening socket, `ENOTTY` for what is none.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open across the call; SIOCOUTQ, which is TIOCOUTQ, writes one int,
+    // and `bytes` is one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    Errno::result(result)?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// A pipe, both ends non-blocking: reading end, writing end. pipe2(2).
 ///
 /// # Errors

@@ -25,6 +25,20 @@ pub enum AppStatus {
     Stopped,
 }
 
+impl AppStatus {
+    /// As it is written: `running`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Deploying => "deploying",
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Crashed => "crashed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// An app with how it stands.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AppReport {

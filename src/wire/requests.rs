@@ -212,6 +212,7 @@ pub struct EventQuery {
     /// How many at most.
     pub limit: Option<usize>,
     /// Goes on with new ones as they come.
+    #[schemars(skip)]
     pub follow: bool,
 }
 

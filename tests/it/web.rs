@@ -52,7 +52,7 @@ fn who_says_not_who_they_are_is_refused_everywhere() {
 #[test]
 fn strangers_do_not_learn_which_paths_there_are() {
     let staithe = Staithe::start();
-    problem(&ask(&staithe, "GET", "/nowhere", "", ""), 404);
+    ask(&staithe, "GET", "/nowhere", "", "").is(404, "There is no such page");
     problem(&ask(&staithe, "GET", "/api/v1/nowhere", "", ""), 401);
     problem(&ask(&staithe, "PUT", "/api/v1/version", "", ""), 401);
     for path in ["/api/v1/ssh/exec", "/api/v1/apps/shop/pushes"] {

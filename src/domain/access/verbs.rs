@@ -20,11 +20,14 @@ verbs! {
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
+    LOGS_DRAIN_PRIVATE = "logs:drain-private", Platform, Admin;
     HOST_REPORT = "host:report", Platform, View;
     HOST_METRICS = "host:metrics", Platform, View;
     DASHBOARD_LOGIN = "dashboard:login", Anybody, View;
     DASHBOARD_LOGIN_AS = "dashboard:login-as", Platform, Admin;
     DASHBOARD_SESSIONS = "dashboard:sessions", Anybody, View;
+    HOST_REPORT = "host:report", Platform, View;
+    HOST_METRICS = "host:metrics", Platform, View;
     APPS_LIST = "apps:list", Anybody, View;
     APPS_CREATE = "apps:create", Platform, Deploy;
     DOMAINS_REPORT_GLOBAL = "domains:report-global", Platform, View;
@@ -87,9 +90,9 @@ verbs! {
     SERVICES_DESTROY = "services:destroy", Platform, Operate;
     SERVICES_CLONE = "services:clone", Platform, Operate;
     SERVICES_LINKS = "services:links", Platform, View;
-    SERVICES_LINK = "services:link", Platform, Operate;
-    SERVICES_UNLINK = "services:unlink", Platform, Operate;
-    SERVICES_PROMOTE = "services:promote", Platform, Operate;
+    SERVICES_LINK = "services:link", Platform, View;
+    SERVICES_UNLINK = "services:unlink", Platform, View;
+    SERVICES_PROMOTE = "services:promote", Platform, View;
     SERVICES_EXPOSE = "services:expose", Platform, Operate;
     SERVICES_UNEXPOSE = "services:unexpose", Platform, Operate;
     SERVICES_START = "services:start", Platform, Operate;
@@ -136,6 +139,8 @@ verbs! {
     METRICS_REPORT = "metrics:report", App, View;
     LOGS_SHOW = "logs:show", App, View;
     LOGS_ACCESS = "logs:access", App, View;
+    LOGS_REPORT = "logs:report", App, View;
+    LOGS_SET = "logs:set", App, Operate;
     RELEASES_LIST = "releases:list", App, View;
     RELEASES_INFO = "releases:info", App, View;
     RELEASES_DIFF = "releases:diff", App, View;
@@ -148,6 +153,8 @@ verbs! {
     DOMAINS_ADD = "domains:add", App, Operate;
     DOMAINS_REMOVE = "domains:remove", App, Operate;
     DOMAINS_SET = "domains:set", App, Operate;
+    // Asked beside `services:link`, `unlink` and `promote`, which need to see services.
+    SERVICES_LINK_APP = "services:link-app", App, Operate;
     SERVICES_OF_APP = "services:of-app", App, View;
     RESOURCE_REPORT = "resource:report", App, View;
     RESOURCE_LIMIT = "resource:limit", App, Operate;

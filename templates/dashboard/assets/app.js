@@ -205,3 +205,119 @@ const wide = matchMedia("(min-width: 52rem)");
 const openRail = () => rail && (rail.open = wide.matches);
 openRail();
 wide.addEventListener("change", openRail);
+
+// --- What is new: live regions are asked for again after events, and now and then for figures ------
+
+if (document.querySelector("[data-live][id]")) {
+  let timer = null;
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, 300);
+  };
+  listen("/live", { event: soon });
+  setInterval(() => document.visibilityState === "visible" && refresh(), 15_000);
+}
+
+// --- Ctrl-K ----------------------------------------------------------------------------------------
+
+let places = null;
+
+function score(title, words) {
+  const text = title.toLowerCase();
+  let total = 0;
+  for (const word of words) {
+    const at = text.indexOf(word);
+    if (at < 0) return -1;
+    total += at === 0 || " ·-".includes(text[at - 1]) ? 2 : 1;
+  }
+  return total - title.length / 1000;
+}
+
+async function palette() {
+  if (document.querySelector("dialog.palette")) return;
+  const dialog = document.createElement("dialog");
+  dialog.className = "palette";
+  dialog.setAttribute("aria-label", "Search");
+  const input = document.createElement("input");
+  input.type = "search";
+  input.placeholder = "Search apps, pages, actions";
+  input.setAttribute("role", "combobox");
+  input.setAttribute("aria-label", input.placeholder);
+  input.setAttribute("aria-expanded", "true");
+  input.setAttribute("aria-controls", "palette-list");
+  const list = document.createElement("ul");
+  list.id = "palette-list";
+  list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", "Found");
+  dialog.append(input, list);
+  document.body.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.showModal();
+  input.focus();
+  let shown = [];
+  let chosen = 0;
+  const mark = () => {
+    [...list.children].forEach((item, index) => {
+      item.setAttribute("aria-selected", String(index === chosen));
+      if (index === chosen) {
+        input.setAttribute("aria-activedescendant", item.id);
+        item.scrollIntoView({ block: "nearest" });
+      }
+    });
+  };
+  const draw = () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    shown = (places ?? [])
+      .map((place) => ({ place, rank: score(place.title, words) }))
+      .filter(({ rank }) => rank >= 0 || words.length === 0)
+      .sort((a, b) => (words.length ? b.rank - a.rank : 0))
+      .slice(0, 12)
+      .map(({ place }) => place);
+    chosen = 0;
+    list.replaceChildren(
+      ...shown.map((place, index) => {
+        const item = document.createElement("li");
+        item.id = `palette-${index}`;
+        item.setAttribute("role", "option");
+        const title = document.createElement("span");
+        title.textContent = place.title;
+        const kind = document.createElement("small");
+        kind.textContent = place.kind;
+        item.append(title, kind);
+        item.addEventListener("click", () => location.assign(place.href));
+        return item;
+      }),
+    );
+    mark();
+  };
+  input.addEventListener("input", draw);
+  input.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && shown.length) {
+      event.preventDefault();
+      chosen = (chosen + step + shown.length) % shown.length;
+      mark();
+    } else if (event.key === "Enter" && shown[chosen]) {
+      event.preventDefault();
+      location.assign(shown[chosen].href);
+    }
+  });
+  try {
+    places = await (await fetch("/palette.json")).json();
+  } catch {
+    places ??= [];
+  }
+  draw();
+}
+
+for (const button of document.querySelectorAll("[data-palette]")) {
+  button.hidden = false;
+  button.addEventListener("click", palette);
+}
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && document.querySelector("[data-palette]")) {
+    event.preventDefault();
+    palette();
+  }
+});
