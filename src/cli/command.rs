@@ -5,9 +5,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, host, letsencrypt,
-    logs, metrics, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys,
-    stack, storage, system,
+    apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, host,
+    letsencrypt, logs, metrics, pages, plugins, ports, proxy, ps, releases, resource, routes, run,
+    services, ssh_keys, stack, storage, system,
 };
 
 /// A git-push platform in one program.
