@@ -144,28 +144,9 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
             api::serve(socket, &config.api, platform, Arc::new(doors), &trusted, shutdown).await;
         })
     };
-    for address in &config.api.metrics_listen {
-        let listener = api::bind_metrics(*address).await;
-        let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
-        platform.add_listener("metrics", listener.local_addr().unwrap_or(*address));
-        let serve = api::serve_metrics(listener, platform.clone(), shutdown.clone());
-        drop(tasks::spawn("metrics", serve));
-    }
+    serve_metrics(&config, &platform, &shutdown).await?;
     let ssh = tasks::spawn("ssh", ssh.run(shutdown.clone()));
-    let housekeeping =
-        tasks::spawn("housekeeping", housekeeping::run(platform.clone(), shutdown.clone()));
-    let certificates = tasks::spawn("certificates", {
-        let (platform, shutdown) = (platform.clone(), shutdown.clone());
-        async move { platform.keep_certificates(shutdown).await }
-    });
-    let timers = tasks::spawn("timers", {
-        let (platform, shutdown) = (platform.clone(), shutdown.clone());
-        async move { platform.keep_timers(shutdown).await }
-    });
-    let sampler = tasks::spawn("sampler", {
-        let (platform, shutdown) = (platform.clone(), shutdown.clone());
-        async move { platform.keep_sampling(shutdown).await }
-    });
+    let keepers = start_keepers(&platform, &shutdown);
     announce(&config, &platform, &addresses, &web)?;
     wait_for_signal().await?;
     tracing::info!("draining");
@@ -184,16 +165,49 @@ async fn run(mut config: Config, ephemeral: bool) -> anyhow::Result<()> {
     if !finished && tokio::time::timeout(deadline, drained).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
-    housekeeping.abort();
-    certificates.abort();
-    timers.abort();
-    sampler.abort();
+    keepers.iter().for_each(tokio::task::JoinHandle::abort);
     if ephemeral {
         platform.take_down().await;
         remove_run_dir(&config.server.run_dir);
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the addresses that are for monitoring systems alone.
+async fn serve_metrics(
+    config: &Config,
+    platform: &Platform,
+    shutdown: &shutdown::Shutdown,
+) -> anyhow::Result<()> {
+    for address in &config.api.metrics_listen {
+        let listener = api::bind_metrics(*address).await;
+        let listener = listener.with_context(|| format!("listen on {address} for metrics"))?;
+        platform.add_listener("metrics", listener.local_addr().unwrap_or(*address));
+        let serve = api::serve_metrics(listener, platform.clone(), shutdown.clone());
+        drop(tasks::spawn("metrics", serve));
+    }
+    Ok(())
+}
+
+/// Starts what looks after things on its own.
+fn start_keepers(
+    platform: &Platform,
+    shutdown: &shutdown::Shutdown,
+) -> [tokio::task::JoinHandle<()>; 4] {
+    let both = || (platform.clone(), shutdown.clone());
+    let housekeeping = {
+        let (platform, shutdown) = both();
+        tasks::spawn("housekeeping", housekeeping::run(platform, shutdown))
+    };
+    let (platform, shutdown) = both();
+    let certificates =
+        tasks::spawn("certificates", async move { platform.keep_certificates(shutdown).await });
+    let (platform, shutdown) = both();
+    let timers = tasks::spawn("timers", async move { platform.keep_timers(shutdown).await });
+    let (platform, shutdown) = both();
+    let sampler = tasks::spawn("sampler", async move { platform.keep_sampling(shutdown).await });
+    [housekeeping, certificates, timers, sampler]
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

@@ -10,7 +10,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use super::conditional::Representations;
 use super::ssh::Shell;
 use super::{
-    access, apps, backups, builds, certificates, checks, conditional, config, cron, dashboard, domains, events, front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources, services, session, ssh, stacks, storage, system,
+    access, apps, backups, builds, certificates, checks, conditional, config, cron, dashboard,
+    domains, events, front, git, logs, metrics, openapi, peer, plugins, processes, pushes,
+    releases, resources, services, session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;

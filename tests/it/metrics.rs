@@ -103,7 +103,7 @@ fn an_app_shows_its_requests_its_throttling_and_its_want_of_memory() {
     assert_eq!(one["series"].as_array().unwrap().len(), 2);
     staithe
         .cli(&["metrics:report", "shop", "--series", "nonsense"])
-        .fails_with(2)
+        .fails_with(4)
         .says("latency_p50");
     staithe.cli(&["metrics:report", "nobody"]).fails_with(20).says("does not exist");
     is_openmetrics(&staithe.cli(&["metrics"]).succeeds().stdout);
