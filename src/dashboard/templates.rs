@@ -26,6 +26,7 @@ templates! {
     "app/release",
     "app/metrics",
     "app/console",
+    "app/access",
     "app/config",
     "app/config-review",
     "app/scale",
