@@ -6,7 +6,9 @@ import http.client
 import io
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 
 from PIL import Image
@@ -56,7 +58,7 @@ def furnish(instance):
         pass
     shop.change("2")
     shop.git("push", "-q", instance.remote("shop"), "main")
-    traffic(instance, 25)
+    traffic(instance, 20)
 
 
 def traffic(instance, seconds):
@@ -162,4 +164,6 @@ def faults(driver, name):
 
 
 if __name__ == "__main__":
+    # So that what was started is taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()

@@ -66,6 +66,7 @@ pub(super) const TABS: &[Tab] = &[
     Tab { key: "cron", title: "Cron", path: "/cron", verb: CRON_REPORT },
     Tab { key: "volumes", title: "Volumes", path: "/volumes", verb: STORAGE_REPORT },
     Tab { key: "console", title: "Console", path: "/console", verb: ENTER_START },
+    Tab { key: "access", title: "Access", path: "/access", verb: ACCESS_LIST },
     Tab { key: "settings", title: "Settings", path: "/settings", verb: APPS_INFO },
 ];
 

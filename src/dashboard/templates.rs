@@ -32,6 +32,7 @@ templates! {
     "app/logs",
     "app/metrics",
     "app/console",
+    "app/access",
     "app/config",
     "app/config-review",
     "app/scale",

@@ -1,5 +1,6 @@
 //! The pages of one app, below `/apps/{app}`.
 
+mod access;
 mod config;
 mod console;
 mod cron;
@@ -51,6 +52,9 @@ pub(super) fn pages() -> Routes<Dashboard> {
 /// Pages with forms. A form posts to a path of its own where it is a verb of its own.
 fn forms() -> Routes<Dashboard> {
     Routes::new()
+        .page(ACCESS_LIST, "/access", get(access::show))
+        .page(ACCESS_ADD, "/access/add", post(access::add))
+        .page(ACCESS_REMOVE, "/access/remove", post(access::remove))
         .page(CONFIG_SHOW, "/config", get(config::show))
         .page(CONFIG_SET, "/config", post(config::review))
         .page(CONFIG_SET, "/config/apply", post(config::apply))

@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::{all_are_sound, sign_in_by_link, signed_in};
+use super::{all_are_sound, sign_in_by_code, sign_in_by_link, signed_in};
 use crate::support::{Repo, Staithe};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
+    "/apps/shop/access",
     "/apps/shop/config",
     "/apps/shop/scale",
     "/apps/shop/domains",
@@ -81,7 +82,7 @@ fn sliders_and_quotas_change_what_runs_and_work_without_scripts() {
     browser.fill("Memory of web", "much").press_button("Apply quotas").has("[role=alert]");
 
     browser.fresh(json!({ "javascript": false }));
-    sign_in_by_link(&staithe, &browser);
+    sign_in_by_code(&staithe, &browser);
     browser.goto("/apps/shop/scale").fill("Number of web instances", "1");
     browser.press_button("Apply scale").shows("Scaled to web=1");
     let scale = staithe.json(&["ps:report", "shop"]);
