@@ -235,3 +235,18 @@ fn links_between_pages_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn the_page_on_access_has_every_verb_as_it_is() {
+    let page = read("docs/ACCESS.md");
+    let table = page.split_once("| verb | on | needs |\n|---|---|---|\n").unwrap().1;
+    let expected: String = staithe::domain::access::ALL
+        .iter()
+        .map(|verb| {
+            let on = format!("{:?}", verb.on).to_lowercase();
+            let needs = if on == "anybody" { "-" } else { verb.needs.as_str() };
+            format!("| `{}` | {on} | {needs} |\n", verb.name)
+        })
+        .collect();
+    assert!(table == expected, "the table should be:\n{expected}");
+}

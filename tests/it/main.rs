@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 #![allow(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
 
+mod access;
 mod architecture;
 mod archive;
 mod backups;
