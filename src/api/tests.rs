@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -58,15 +58,15 @@ impl Control {
     }
 }
 
-async fn push(State(control): State<Control>, caller: Caller) -> Response {
+async fn push(State(control): State<Control>, caller: Caller) -> impl IntoResponse {
     stream::operation(control.operation(), OnDrop::Cancel, caller.request_id)
 }
 
-async fn scale(State(control): State<Control>, caller: Caller) -> Response {
+async fn scale(State(control): State<Control>, caller: Caller) -> impl IntoResponse {
     stream::operation(control.operation(), OnDrop::Continue, caller.request_id)
 }
 
-async fn fail(caller: Caller) -> Response {
+async fn fail(caller: Caller) -> impl IntoResponse {
     let (journal, cancel) = (Journal::new(), CancellationToken::new());
     let error = Error::new(Kind::Failed, "the build failed").hint("read the lines above");
     let writer = journal.clone();
@@ -78,7 +78,7 @@ async fn fail(caller: Caller) -> Response {
 }
 
 /// Ends without closing its journal, as a task that panics does.
-async fn vanish(caller: Caller) -> Response {
+async fn vanish(caller: Caller) -> impl IntoResponse {
     let (journal, cancel) = (Journal::new(), CancellationToken::new());
     journal.line("last words");
     let outcome = tasks::spawn("test/operation", std::future::pending::<Result<(), Error>>());

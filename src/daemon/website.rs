@@ -59,7 +59,7 @@ impl Website {
         config: &Config,
         platform: Platform,
         doors: Doors,
-        dashboard: axum::Router,
+        dashboard: web::Router,
         shutdown: Shutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (api, sessions) =

@@ -72,12 +72,12 @@ pub(super) async fn frame(
 fn visit_of(dashboard: &Dashboard, request: &Request) -> Result<(Visit, Option<String>), Error> {
     let mut visit = stranger(request);
     let headers = request.headers();
-    if let Some(secret) = visit::cookie(headers, visit.https, Cookie::Session) {
-        if let Some(session) = dashboard.session(&secret, visit.visitor.address.as_deref())? {
-            visit.csrf = csrf_of(&secret);
-            visit.session = Some(session);
-            return Ok((visit, None));
-        }
+    if let Some(secret) = visit::cookie(headers, visit.https, Cookie::Session)
+        && let Some(session) = dashboard.session(&secret, visit.visitor.address.as_deref())?
+    {
+        visit.csrf = csrf_of(&secret);
+        visit.session = Some(session);
+        return Ok((visit, None));
     }
     if request.uri().path() != "/sign-in" {
         return Ok((visit, None));

@@ -33,10 +33,11 @@ pub fn prune(directory: &Path, bounds: Bounds, living: impl Fn(&Path) -> bool) {
     for file in files {
         total += file.bytes;
         let old = age(now, file.modified) > bounds.max_age;
-        if (total > bounds.max_bytes || old) && !living(&file.path) {
-            if let Err(error) = std::fs::remove_file(&file.path) {
-                tracing::warn!(path = %file.path.display(), %error, "cannot remove an old log file");
-            }
+        if (total > bounds.max_bytes || old)
+            && !living(&file.path)
+            && let Err(error) = std::fs::remove_file(&file.path)
+        {
+            tracing::warn!(path = %file.path.display(), %error, "cannot remove an old log file");
         }
     }
 }

@@ -54,7 +54,8 @@ impl Platform {
             output,
             cancel,
         };
-        self.deploy(&deploy, guard).await?;
+        // All of a deploy is in there: too much for the stack of whoever waits.
+        Box::pin(self.deploy(&deploy, guard)).await?;
         Ok(release.version)
     }
 

@@ -1,6 +1,7 @@
 //! What is set about apps' logs, and the drains that follow it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -142,8 +143,8 @@ impl Platform {
         let Some(app) = app else { return Ok(()) };
         for drain in wanted {
             let key = (id, drain.url.to_string());
-            if !workers.contains_key(&key) {
-                workers.insert(key, self.start_drain(&app, drain)?);
+            if let Entry::Vacant(place) = workers.entry(key) {
+                place.insert(self.start_drain(&app, drain)?);
             }
         }
         Ok(())

@@ -48,10 +48,8 @@ fn diff(before: Option<&Release>, after: &Release) -> ReleaseDiff {
     result.config_removed = gone.map(|(key, _)| key.clone()).collect();
     result.processes = processes(before, after);
     let Some(before) = before else { return result };
-    let changed = |before: &String, after: &String| {
-        (before != after).then(|| Change { before: before.clone(), after: after.clone() })
-    };
-    result.image = changed(&before.image, &after.image);
+    result.image = (before.image != after.image)
+        .then(|| Change { before: before.image.clone(), after: after.image.clone() });
     result.commit = (before.commit != after.commit)
         .then(|| Change { before: before.commit.clone(), after: after.commit.clone() });
     result.formation = counts(&before.formation, &after.formation, after);

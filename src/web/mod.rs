@@ -23,6 +23,7 @@ mod rate;
 pub mod routing;
 mod server;
 
+pub use axum::Router;
 pub use caller::Caller;
 pub use edge::{RequestId, edge, log_failure};
 pub use error::{Refusal, problem, problem_response};

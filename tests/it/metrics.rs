@@ -79,7 +79,7 @@ fn an_app_shows_its_requests_its_throttling_and_its_want_of_memory() {
             && values(&app, "latency_p95", None).iter().any(|seconds| *seconds > 0.0)
             && values(&app, "memory", None).iter().any(|bytes| *bytes > 1e6)
             && values(&types, "cpu_throttled", Some("spinner")).iter().any(|share| *share > 0.1)
-            && values(&types, "cpu_limit", Some("spinner")).iter().any(|cpus| *cpus == 0.1);
+            && values(&types, "cpu_limit", Some("spinner")).contains(&0.1);
         if seen { Ok(()) } else { Err(types.to_string()) }
     });
     let before = report(&staithe, "app");

@@ -96,7 +96,7 @@ fn certificate(domain: &Hostname, report: &CertificateReport) -> Value {
     let state = match entry.days_left {
         _ if !covered => "wrong name",
         ..0 => "expired",
-        ..SOON_DAYS => "expiring",
+        0..SOON_DAYS => "expiring",
         _ => "valid",
     };
     json!({

@@ -1,3 +1,5 @@
+//! History over real files.
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;

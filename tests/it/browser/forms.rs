@@ -27,9 +27,8 @@ fn config_is_masked_staged_compared_and_applied_at_once() {
     Repo::of_fixture(&staithe, "procfile-script", "shop").push().succeeds();
     let secret = "hunter2<script>alert(1)</script>\"'";
     staithe.cli(&["config:set", "shop", &format!("SECRET={secret}"), "OLD=1"]).succeeds();
-    let release =
-        |text: &str| staithe.json(&["releases", "shop"])[0]["version"].to_string() == text;
-    assert!(release("2"));
+    let release = |version: u64| staithe.json(&["releases", "shop"])[0]["version"] == version;
+    assert!(release(2));
 
     browser.goto("/apps/shop/config").is_sound();
     assert!(!browser.html().contains("hunter2"), "a value is in the page unasked");
@@ -45,12 +44,12 @@ fn config_is_masked_staged_compared_and_applied_at_once() {
     for line in ["NEW", "added", "SECRET", "changed", "OLD", "removed"] {
         assert!(difference.contains(line), "`{line}` is missing in: {difference}");
     }
-    assert!(release("2"), "nothing is done before it is applied");
+    assert!(release(2), "nothing is done before it is applied");
     browser.press_button("Apply 3 changes").shows("3 changes applied; v3 serves now.");
     assert_eq!(config(&staithe, "SECRET"), "changed");
     assert_eq!(config(&staithe, "NEW"), "a b\nc");
     assert_eq!(config(&staithe, "OLD"), "");
-    assert!(release("3"), "three edits are one release");
+    assert!(release(3), "three edits are one release");
 
     // What somebody else changed meanwhile is not overwritten unseen.
     browser.goto("/apps/shop/config").fill_in("textarea[name='set.SECRET']", "mine");
