@@ -1,11 +1,12 @@
 //! `/apps`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::domain;
+use crate::domain::access::APPS_CREATE;
 use crate::platform::Platform;
 use crate::web::Caller;
 use crate::web::Refusal;
@@ -14,8 +15,11 @@ use crate::wire::{AppReport, CloneApp, DeployBranch, NewApp, RenameApp};
 
 pub(super) async fn list(
     State(platform): State<Platform>,
+    caller: Caller,
 ) -> Result<Json<Vec<AppReport>>, Refusal> {
-    Ok(Json(platform.apps().await?))
+    let mut apps = platform.apps().await?;
+    apps.retain(|report| caller.grants.sees(&report.app.name));
+    Ok(Json(apps))
 }
 
 pub(super) async fn create(
@@ -55,7 +59,8 @@ pub(super) async fn clone(
     caller: Caller,
     App(app): App,
     Body(request): Body<CloneApp>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(APPS_CREATE, None)?;
     let CloneApp { to, skip_deploy } = request;
     let operation = platform.clone_app(&caller.actor, &app, &to, skip_deploy).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))

@@ -1,9 +1,9 @@
 //! Backups of services: `/services/{type}/{name}/backups`, `…/restore` and `…/backup-settings`.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{delete, get, patch, post};
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{delete, get, patch, post};
 use serde::Deserialize;
 
 use super::router::Parts;
@@ -54,7 +54,7 @@ async fn backup(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     Body(request): Body<BackupRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.backup_service(&caller.actor, &kind, &name, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -72,12 +72,12 @@ async fn verify(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     Body(choice): Body<BackupChoice>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.verify_backup(&caller.actor, &kind, &name, choice.id).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Force {
     #[serde(default)]
@@ -99,7 +99,7 @@ async fn restore(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     Body(request): Body<RestoreRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.restore_service(&caller.actor, &kind, &name, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

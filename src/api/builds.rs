@@ -1,8 +1,8 @@
 //! `/apps/{app}/builds`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream;
 use crate::domain::{Build, BuildId};
@@ -32,7 +32,7 @@ pub(super) async fn output(
     State(platform): State<Platform>,
     App(app): App,
     Id(id): Id<BuildId>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     Ok(stream::journal(&platform.build_output(&app, id).await?))
 }
 

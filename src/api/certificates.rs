@@ -1,9 +1,9 @@
 //! `/apps/{app}/certificate`, and `/letsencrypt` of one app and of all.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{delete, get, patch, post, put};
 
 use super::router::Parts;
 use super::stream::{self, OnDrop};
@@ -130,7 +130,7 @@ async fn enable(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.enable_acme(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -148,7 +148,7 @@ async fn renew(
     caller: Caller,
     App(app): App,
     Body(request): Body<AcmeRenew>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.renew_acme(Some(&app), request.force).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -158,7 +158,7 @@ pub(super) async fn renew_all(
     State(platform): State<Platform>,
     caller: Caller,
     Body(request): Body<AcmeRenew>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.renew_acme(None, request.force).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -167,7 +167,7 @@ async fn revoke(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.revoke_acme(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

@@ -1,8 +1,8 @@
 //! `/apps/{app}/config`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::domain::ConfigVars;
@@ -24,7 +24,7 @@ pub(super) async fn change(
     caller: Caller,
     App(app): App,
     Body(change): Body<ConfigChange>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.change_config(&caller.actor, &app, change).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

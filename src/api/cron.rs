@@ -1,9 +1,9 @@
 //! `/apps/{app}/cron`, and `/cron` for all apps.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{get, patch, post, put};
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{get, patch, post, put};
 
 use super::router::Parts;
 use super::stream::{self, OnDrop};
@@ -63,7 +63,7 @@ async fn run(
     App(app): App,
     Id(id): Id<CronTaskId>,
     Body(request): Body<CronRunRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.run_cron(&caller.actor, &app, &id, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

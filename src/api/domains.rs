@@ -1,8 +1,8 @@
 //! `/apps/{app}/domains`, and `/domains` for the global ones.
 
+use crate::web::routing::{delete, get, post, put};
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, post, put};
 
 use super::router::Parts;
 use crate::domain::access::*;

@@ -1,14 +1,14 @@
 //! `/proxy`, `/routes`, and below `/apps/{app}`: `/proxy`, `/ports`, `/maintenance`, `/pages`,
 //! `/routes`.
 
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Json;
 use axum::extract::State;
-use axum::routing::{delete, get, patch, post, put};
 
 use super::router::Parts;
 use crate::domain::PageOccasion;
 use crate::domain::access::*;
-use crate::platform::Platform;
+use crate::platform::{Error, Kind, Platform};
 use crate::web::Caller;
 use crate::web::Refusal;
 use crate::web::Routes;
@@ -173,6 +173,15 @@ async fn add_route(
     App(app): App,
     Body(new): Body<NewRoute>,
 ) -> Answer<Vec<RouteReport>> {
+    let owner = platform.app_of_domain(&new.route.address.domain)?;
+    if let Some(owner) = owner.filter(|owner| *owner != app)
+        && caller.may(ROUTES_ADD, Some(&owner)).is_err()
+    {
+        let message = format!("`{}` is a domain of another app", new.route.address.domain);
+        return Err(Error::new(Kind::Denied, message)
+            .hint("ask who operates that app to add the route")
+            .into());
+    }
     Ok(Json(platform.add_route(&caller.actor, &app, new.route, new.force).await?))
 }
 

@@ -1,7 +1,7 @@
 //! `/apps/{app}/logs` and `/apps/{app}/access-log`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream;
 use crate::platform::Platform;
@@ -13,7 +13,7 @@ pub(super) async fn logs(
     State(platform): State<Platform>,
     App(app): App,
     Query(query): Query<LogQuery>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     Ok(stream::log_lines(platform.logs(&app, query).await?))
 }
 
@@ -21,6 +21,6 @@ pub(super) async fn access_log(
     State(platform): State<Platform>,
     App(app): App,
     Query(query): Query<AccessLogQuery>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     Ok(stream::texts(platform.access_log(&app, &query)?))
 }

@@ -23,8 +23,9 @@ use crate::domain::Timestamp;
 use crate::platform::{Error, Platform};
 use crate::support::shutdown::{Phase, Shutdown};
 use crate::support::tasks;
+use crate::web::routing::{Other, Watched};
 use crate::web::{App, Query, Refusal};
-use crate::wire::{HostReport, MetricsQuery, MetricsSample};
+use crate::wire::{HostReport, MetricsQuery, MetricsReport, MetricsSample};
 
 /// The content type of OpenMetrics 1.0.0.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,8 +42,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn metrics(State(platform): State<Platform>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response()
+pub(super) async fn metrics(State(platform): State<Platform>) -> Other {
+    Other(([(header::CONTENT_TYPE, CONTENT_TYPE)], platform.metrics().await).into_response())
 }
 
 pub(super) async fn of_app(
@@ -50,17 +51,17 @@ pub(super) async fn of_app(
     App(app): App,
     Query(query): Query<MetricsQuery>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Watched<MetricsReport>, Refusal> {
     if !wants_events(&headers) {
-        return Ok(Json(platform.app_metrics(&app, &query).await?).into_response());
+        return Ok(Watched::new(Json(platform.app_metrics(&app, &query).await?).into_response()));
     }
     // Once before the stream begins, so that an app that does not exist is an answer of its own.
     platform.newest_app_metrics(&app).await?;
     let samples = platform.watch_samples();
-    Ok(events(samples, move || {
+    Ok(Watched::new(events(samples, move || {
         let (platform, app) = (platform.clone(), app.clone());
         async move { platform.newest_app_metrics(&app).await }
-    }))
+    })))
 }
 
 pub(super) async fn host_report(
@@ -73,15 +74,15 @@ pub(super) async fn of_host(
     State(platform): State<Platform>,
     Query(query): Query<MetricsQuery>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Watched<MetricsReport>, Refusal> {
     if !wants_events(&headers) {
-        return Ok(Json(platform.host_metrics(&query).await?).into_response());
+        return Ok(Watched::new(Json(platform.host_metrics(&query).await?).into_response()));
     }
     let samples = platform.watch_samples();
-    Ok(events(samples, move || {
+    Ok(Watched::new(events(samples, move || {
         let platform = platform.clone();
         async move { Ok(platform.newest_host_metrics()) }
-    }))
+    })))
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {

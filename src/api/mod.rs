@@ -10,6 +10,7 @@
 //!
 //! **Invariant.** Decides nothing but who may speak: a rule found here is in the wrong place.
 
+mod access;
 mod apps;
 mod backups;
 mod builds;
@@ -21,8 +22,10 @@ mod dashboard;
 mod domains;
 mod events;
 mod front;
+mod git;
 mod logs;
 mod metrics;
+mod openapi;
 mod peer;
 mod plugins;
 mod processes;
@@ -39,7 +42,9 @@ mod storage;
 mod stream;
 mod system;
 
+pub use git::{GitCommand, GitHttpRequest, GitOverHttp};
 pub use metrics::{bind_metrics, serve_metrics};
+pub use openapi::openapi;
 pub use server::{Config, for_web, serve};
 pub use session::{Process, Remote};
 pub use ssh::Shell;

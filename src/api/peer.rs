@@ -3,6 +3,8 @@
 //! The kernel vouches for the peer's user id (`SO_PEERCRED`, unix(7)); nothing a client sends can
 //! change it. Root and the trusted ids may name the person they act for.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
@@ -11,7 +13,7 @@ use axum::response::Response;
 use crate::domain::{Actor, Invalid};
 use crate::platform::{Error, Kind, Platform};
 use crate::web::{Caller, Refusal, RequestId};
-use crate::wire::ACTOR_HEADER;
+use crate::wire::{ACTOR_FROM_HEADER, ACTOR_HEADER, ACTOR_VIA_HEADER};
 
 /// The longest actor name; a key's name has no reason to be longer.
 const MAX_ACTOR_CHARS: usize = 128;
@@ -46,7 +48,7 @@ impl Peer {
                 format!("user id {uid} may not use the control socket"),
             )
             .hint("run the command as root, or over SSH with a key that was added")),
-            (_, Some(name)) => Ok(Actor::new(name, "ssh")),
+            (_, Some(name)) => Ok(Actor::new(name, door(headers)?).at(address(headers)?)),
             (Self::Root, None) => Ok(Actor::new("root", "local")),
             (Self::Trusted, None) => Err(Error::new(
                 Kind::Denied,
@@ -76,6 +78,24 @@ pub(super) fn actor_of(request: &Request) -> Result<Actor, Error> {
     peer.actor(request.headers())
 }
 
+/// By which door the person came to the trusted caller; never one that stands for root.
+fn door(headers: &HeaderMap) -> Result<&'static str, Invalid> {
+    let Some(named) = headers.get(ACTOR_VIA_HEADER) else { return Ok("ssh") };
+    let doors = ["ssh", "sshd", "token", "dashboard"];
+    doors.into_iter().find(|door| named == door).ok_or_else(|| {
+        let text = String::from_utf8_lossy(named.as_bytes());
+        Invalid::new("door", &text, "must be ssh, sshd, token or dashboard")
+    })
+}
+
+/// From where the person came.
+fn address(headers: &HeaderMap) -> Result<Option<String>, Invalid> {
+    let Some(named) = headers.get(ACTOR_FROM_HEADER) else { return Ok(None) };
+    let text = String::from_utf8_lossy(named.as_bytes());
+    let wrong = |_| Invalid::new("address", &text, "must be an IP address");
+    text.parse::<IpAddr>().map(|address| Some(address.to_string())).map_err(wrong)
+}
+
 fn actor_name(header: &HeaderValue) -> Result<String, Invalid> {
     let text = String::from_utf8_lossy(header.as_bytes());
     let length = text.chars().count();
@@ -99,6 +119,22 @@ mod tests {
             Err(error) => format!("{}: {error}", error.kind().as_str()),
         };
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_door_and_the_address_are_told_by_who_is_trusted() {
+        let check = |via: &'static str, from: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACTOR_HEADER, HeaderValue::from_static("alice"));
+            headers.insert(ACTOR_VIA_HEADER, HeaderValue::from_static(via));
+            headers.insert(ACTOR_FROM_HEADER, HeaderValue::from_static(from));
+            Peer::Trusted.actor(&headers).map_err(|error| error.kind().as_str())
+        };
+        let expected = Actor::new("alice", "token").at(Some("2001:db8::1".into()));
+        assert_eq!(check("token", "2001:db8:0::1"), Ok(expected));
+        for (via, from) in [("local", "::1"), ("platform", "::1"), ("ssh", "<b>"), ("", "::1")] {
+            assert_eq!(check(via, from), Err("invalid"), "{via} {from}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `/plugins` and `/plugin-triggers`.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{delete, get, patch, post};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use axum::routing::{delete, get, patch, post};
 
 use super::router::Parts;
 use super::session::{Sessions, Upgrade};
@@ -30,7 +30,7 @@ pub(super) async fn authorize(
     caller: Caller,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let path = request.uri().path();
     let path = path.strip_prefix(API_PREFIX).unwrap_or(path).to_owned();
     platform.authorize(&caller.actor, request.method().as_str(), &path).await?;
@@ -68,7 +68,7 @@ async fn install(
     State(platform): State<Platform>,
     caller: Caller,
     Body(request): Body<InstallPlugin>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.install_plugin(&caller.actor, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -77,7 +77,7 @@ async fn enable(
     State(platform): State<Platform>,
     caller: Caller,
     Id(name): Id<PluginName>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.enable_plugin(&caller.actor, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -122,7 +122,7 @@ async fn command(
     Id(name): Id<PluginName>,
     upgrade: Upgrade,
     Body(request): Body<RunRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let session = platform.plugin_command(&caller.actor, &name, request).await?;
     Ok(sessions.start(session.try_into()?, upgrade)?)
 }

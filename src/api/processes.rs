@@ -1,8 +1,8 @@
 //! `/apps/{app}/processes`, `start`, `stop`, `restart` and `rebuild`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::platform::Platform;
@@ -23,7 +23,7 @@ pub(super) async fn scale(
     caller: Caller,
     App(app): App,
     Body(request): Body<ScaleRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.scale(&caller.actor, &app, request.counts).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -32,7 +32,7 @@ pub(super) async fn start(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.start(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -41,7 +41,7 @@ pub(super) async fn stop(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.stop(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -50,7 +50,7 @@ pub(super) async fn restart(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.restart(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -59,7 +59,7 @@ pub(super) async fn rebuild(
     State(platform): State<Platform>,
     caller: Caller,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.rebuild(&caller.actor, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

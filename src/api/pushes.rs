@@ -1,8 +1,8 @@
 //! `/apps/{app}/pushes`: for the git hook.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::platform::{Error, Kind, Platform};
@@ -16,7 +16,7 @@ pub(super) async fn push(
     caller: Caller,
     App(app): App,
     Body(push): Body<PushRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     if push.app != app {
         let message = format!("the path names app `{app}`, the push app `{}`", push.app);
         return Err(Error::new(Kind::Invalid, message).into());

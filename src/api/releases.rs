@@ -1,8 +1,8 @@
 //! `/apps/{app}/releases` and `rollback`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::domain::ReleaseVersion;
@@ -44,7 +44,7 @@ pub(super) async fn rollback(
     caller: Caller,
     App(app): App,
     Body(request): Body<RollbackRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.rollback(&caller.actor, &app, request.version).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::web::routing::{delete, get, patch, post, put};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, patch, post, put};
 
 use super::ssh::Shell;
 use super::{
-    apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events, front,
-    logs, metrics, peer, plugins, processes, pushes, releases, resources, services, session, ssh,
-    stacks, storage, system,
+    access, apps, backups, builds, certificates, checks, config, cron, dashboard, domains, events,
+    front, git, logs, metrics, openapi, peer, plugins, processes, pushes, releases, resources,
+    services, session, ssh, stacks, storage, system,
 };
 use crate::domain::access::*;
 use crate::platform::Platform;
@@ -58,7 +58,8 @@ pub(super) fn router(parts: Parts) -> Router {
 
 /// What of it the web reaches; who asks is known by then.
 pub(super) fn web_router(parts: Parts) -> Router {
-    common(routes().into_router(), parts)
+    let git = git::routes(Arc::clone(&parts.shell));
+    common(routes().into_router(), parts).merge(git)
 }
 
 fn common(routes: Router<Parts>, parts: Parts) -> Router {
@@ -71,7 +72,7 @@ fn common(routes: Router<Parts>, parts: Parts) -> Router {
     Router::new().nest(API_PREFIX, routes).with_state(parts)
 }
 
-fn routes() -> Routes<Parts> {
+pub(super) fn routes() -> Routes<Parts> {
     machine_routes().below("/apps/{app}", app_routes())
 }
 
@@ -79,6 +80,7 @@ fn routes() -> Routes<Parts> {
 fn machine_routes() -> Routes<Parts> {
     Routes::new()
         .at(SYSTEM_VERSION, "/version", get(system::version))
+        .at(SYSTEM_OPENAPI, "/openapi.json", get(openapi::show))
         .at(GC_RUN, "/gc", post(system::collect_garbage))
         .at(EVENTS_LIST, "/events", get(events::list))
         .at(METRICS_SHOW, "/metrics", get(metrics::metrics))
@@ -89,6 +91,7 @@ fn machine_routes() -> Routes<Parts> {
         .at(APPS_CREATE, "/apps", post(apps::create))
         .at(DOMAINS_REPORT_GLOBAL, "/domains", get(domains::global))
         .at(DOMAINS_SET_GLOBAL, "/domains", put(domains::set_global))
+        .and(access::machine_routes())
         .and(certificates::machine_routes())
         .at(SSH_KEYS_LIST, "/ssh-keys", get(ssh::keys))
         .at(SSH_KEYS_ADD, "/ssh-keys", post(ssh::add_key))
@@ -112,6 +115,7 @@ fn machine_routes() -> Routes<Parts> {
 /// What concerns one app, below `/apps/{app}`.
 fn app_routes() -> Routes<Parts> {
     Routes::new()
+        .and(access::app_routes())
         .and(certificates::app_routes())
         .at(APPS_INFO, "/", get(apps::info))
         .at(APPS_DESTROY, "/", delete(apps::destroy))

@@ -1,9 +1,9 @@
 //! `/services/{type}` and `/services/{type}/{name}`.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{delete, get, patch, post};
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{delete, get, patch, post};
 
 use super::router::Parts;
 use super::session::{Sessions, Upgrade};
@@ -63,7 +63,7 @@ async fn install(
     State(platform): State<Platform>,
     caller: Caller,
     Type(kind): Type,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.install_service_type(&kind).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -73,7 +73,7 @@ async fn create(
     caller: Caller,
     Type(kind): Type,
     Body(new): Body<NewService>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.create_service(&caller.actor, &kind, new).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -98,7 +98,7 @@ async fn clone(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     Body(request): Body<CloneService>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.clone_service(&caller.actor, &kind, &name, request.to).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -115,7 +115,8 @@ async fn link(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     Body(request): Body<LinkService>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&request.app))?;
     let operation = platform.link_service(&caller.actor, &kind, &name, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -126,7 +127,8 @@ async fn unlink(
     TypeAndName(kind, name): TypeAndName,
     App(app): App,
     Body(request): Body<UnlinkService>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&app))?;
     let operation =
         platform.unlink_service(&caller.actor, &kind, &name, &app, request.no_restart).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
@@ -137,7 +139,8 @@ async fn promote(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     App(app): App,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
+    caller.may(SERVICES_LINK_APP, Some(&app))?;
     let operation = platform.promote_service(&caller.actor, &kind, &name, &app).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -163,7 +166,7 @@ async fn start(
     State(platform): State<Platform>,
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.start_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -172,7 +175,7 @@ async fn stop(
     State(platform): State<Platform>,
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.stop_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -181,7 +184,7 @@ async fn restart(
     State(platform): State<Platform>,
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.restart_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -190,7 +193,7 @@ async fn upgrade(
     State(platform): State<Platform>,
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.upgrade_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -199,7 +202,7 @@ async fn pause(
     State(platform): State<Platform>,
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.pause_service(&caller.actor, &kind, &name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -219,7 +222,7 @@ async fn logs(
     State(platform): State<Platform>,
     TypeAndName(kind, name): TypeAndName,
     Query(query): Query<LogQuery>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     Ok(stream::log_lines(platform.service_logs(&kind, &name, query).await?))
 }
 
@@ -230,7 +233,7 @@ async fn connect(
     TypeAndName(kind, name): TypeAndName,
     upgrade: Upgrade,
     Body(request): Body<RunRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let session = platform.connect_service(&caller.actor, &kind, &name, request).await?;
     Ok(sessions.start(session.try_into()?, upgrade)?)
 }
@@ -242,7 +245,7 @@ async fn enter(
     TypeAndName(kind, name): TypeAndName,
     upgrade: Upgrade,
     Body(request): Body<RunRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let session = platform.enter_service(&caller.actor, &kind, &name, request).await?;
     Ok(sessions.start(session.try_into()?, upgrade)?)
 }
@@ -253,7 +256,7 @@ async fn export(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     upgrade: Upgrade,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let session = platform.export_service(&caller.actor, &kind, &name).await?;
     Ok(sessions.start(session.try_into()?, upgrade)?)
 }
@@ -264,7 +267,7 @@ async fn import(
     caller: Caller,
     TypeAndName(kind, name): TypeAndName,
     upgrade: Upgrade,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let session = platform.import_service(&caller.actor, &kind, &name).await?;
     Ok(sessions.start(session.try_into()?, upgrade)?)
 }

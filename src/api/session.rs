@@ -15,6 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response as Answer};
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -140,6 +143,18 @@ impl<S: Sync> FromRequestParts<S> for Upgrade {
             Error::new(Kind::Invalid, message).into()
         };
         upgrade.map(Self).ok_or_else(refusal)
+    }
+}
+
+impl OperationInput for Upgrade {
+    fn inferred_early_responses(
+        _: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<u16>, Answer)> {
+        operation.extensions.insert("x-upgrade".to_owned(), SESSION_PROTOCOL.into());
+        let description = "The connection carries the process's streams from now on, in frames";
+        let answer = Answer { description: description.to_owned(), ..Answer::default() };
+        vec![(Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()), answer)]
     }
 }
 

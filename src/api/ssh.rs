@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
+use super::git::{GitCommand, GitHttpRequest};
 use super::session::{Remote, Sessions, Upgrade};
 use crate::domain::Actor;
 use crate::platform::{Error, Platform};
@@ -27,6 +28,12 @@ pub trait Shell: Send + Sync {
         actor: &'a Actor,
         request: ExecRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Remote, Error>> + Send + 'a>>;
+
+    /// The command that speaks half of git's conversation over HTTP, for who may.
+    ///
+    /// # Errors
+    /// `Denied`, or `NotFound` for an app that the caller may not see.
+    fn git<'a>(&'a self, caller: &'a Caller, request: GitHttpRequest) -> GitCommand<'a>;
 }
 
 pub(super) async fn keys(State(platform): State<Platform>) -> Result<Json<Vec<SshKey>>, Refusal> {

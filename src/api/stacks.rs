@@ -1,8 +1,8 @@
 //! `/stacks`.
 
+use crate::web::routing::IntoApiResponse;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 
 use super::stream::{self, OnDrop};
 use crate::platform::Platform;
@@ -28,7 +28,7 @@ pub(super) async fn build(
     State(platform): State<Platform>,
     caller: Caller,
     Body(new): Body<NewStack>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.build_stack(&caller.actor, &new.name).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

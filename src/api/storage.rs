@@ -1,9 +1,9 @@
 //! `/volumes`, and `/apps/{app}/mounts`.
 
+use crate::web::routing::IntoApiResponse;
+use crate::web::routing::{delete, get, patch, post};
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::{delete, get, patch, post};
 
 use super::router::Parts;
 use super::stream::{self, OnDrop};
@@ -82,7 +82,9 @@ async fn mount(
     caller: Caller,
     App(app): App,
     Body(request): Body<MountRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
+    // Who sees no volumes must not reach one, which another app may have, by guessing its name.
+    caller.may(STORAGE_LIST, None)?;
     let operation = platform.mount(&caller.actor, &app, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }
@@ -92,7 +94,7 @@ async fn unmount(
     caller: Caller,
     App(app): App,
     Body(request): Body<UnmountRequest>,
-) -> Result<Response, Refusal> {
+) -> Result<impl IntoApiResponse, Refusal> {
     let operation = platform.unmount(&caller.actor, &app, request).await?;
     Ok(stream::operation(operation, OnDrop::Continue, caller.request_id))
 }

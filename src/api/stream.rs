@@ -15,6 +15,7 @@ use tokio_util::sync::DropGuard;
 use crate::platform::{Error, Follower, Journal, Kind, Operation};
 use crate::web::log_failure;
 use crate::web::problem;
+use crate::web::routing::{Lines, Streamed};
 use crate::wire::{LogLine, NDJSON, StreamItem};
 
 /// What becomes of an operation whose client goes away before its end.
@@ -31,18 +32,18 @@ pub(super) fn operation<T: Serialize + Send + 'static>(
     operation: Operation<T>,
     on_drop: OnDrop,
     request_id: String,
-) -> Response {
+) -> Streamed<T> {
     let guard = (on_drop == OnDrop::Cancel).then(|| operation.cancel.drop_guard());
     let follower = operation.journal.follow();
     let running = Running { follower, outcome: operation.outcome, guard, request_id };
     let running = Phase::Lines(running);
-    ndjson(stream::unfold(running, |phase| async {
+    Streamed::new(ndjson(stream::unfold(running, |phase| async {
         match phase {
             Phase::Lines(running) => Some(running.step().await),
             Phase::End(running, outcome) => Some(running.last(outcome)),
             Phase::Over => None,
         }
-    }))
+    })))
 }
 
 type Outcome<T> = Result<Result<T, Error>, JoinError>;
@@ -102,30 +103,35 @@ impl<T: Serialize> Running<T> {
 }
 
 /// A journal's lines from the first one, then `{"result":null}`.
-pub(super) fn journal(journal: &Journal) -> Response {
-    ndjson(stream::unfold(Some(journal.follow()), |follower| async {
+pub(super) fn journal(journal: &Journal) -> Streamed<()> {
+    Streamed::new(ndjson(stream::unfold(Some(journal.follow()), |follower| async {
         let mut follower = follower?;
         match follower.next().await {
             Some(line) => Some((encode_line(&line), Some(follower))),
             None => Some((encode(&StreamItem::Result(())), None)),
         }
-    }))
+    })))
 }
 
 /// Log lines, each as a JSON object.
-pub(super) fn log_lines(lines: mpsc::Receiver<LogLine>) -> Response {
-    ndjson(stream::unfold(lines, |mut lines| async {
+pub(super) fn log_lines(lines: mpsc::Receiver<LogLine>) -> Lines<LogLine> {
+    Lines::new(ndjson(stream::unfold(lines, |mut lines| async {
         let line = lines.recv().await?;
         Some((encode(&line), lines))
-    }))
+    })))
 }
 
 /// Lines of text, each as a JSON string.
-pub(super) fn texts(lines: mpsc::Receiver<String>) -> Response {
-    ndjson(stream::unfold(lines, |mut lines| async {
-        let line = lines.recv().await?;
-        Some((encode(&line), lines))
-    }))
+pub(super) fn texts(lines: mpsc::Receiver<String>) -> Lines<String> {
+    values(lines)
+}
+
+/// Any values, each as JSON.
+pub(super) fn values<T: Serialize + Send + 'static>(values: mpsc::Receiver<T>) -> Lines<T> {
+    Lines::new(ndjson(stream::unfold(values, |mut values| async {
+        let value = values.recv().await?;
+        Some((encode(&value), values))
+    })))
 }
 
 fn ndjson(items: impl Stream<Item = Bytes> + Send + 'static) -> Response {

@@ -11,6 +11,7 @@ use super::exit::Failure;
 
 /// The verb of a noun that stands alone.
 const DEFAULT_VERBS: &[(&str, &str)] = &[
+    ("access", "list"),
     ("apps", "list"),
     ("builds", "list"),
     ("checks", "report"),
@@ -19,8 +20,10 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("domains", "report"),
     ("error-pages", "report"),
     ("events", "list"),
+    ("host", "report"),
     ("logs", "show"),
     ("maintenance", "report"),
+    ("metrics", "show"),
     ("nginx", "report"),
     ("plugin", "list"),
     ("ports", "report"),
@@ -33,6 +36,8 @@ const DEFAULT_VERBS: &[(&str, &str)] = &[
     ("ssh-keys", "list"),
     ("stack", "list"),
     ("storage", "report"),
+    ("tokens", "list"),
+    ("users", "list"),
 ];
 
 /// Rewrites `arguments` for the tree of commands.

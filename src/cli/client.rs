@@ -18,7 +18,9 @@ use tokio::net::UnixStream;
 
 use super::exit::{Exit, Failure};
 use crate::support::tasks;
-use crate::wire::{ACTOR_HEADER, API_PREFIX, Problem, SESSION_PROTOCOL, StreamItem};
+use crate::wire::{
+    ACTOR_FROM_HEADER, ACTOR_HEADER, API_PREFIX, Problem, SESSION_PROTOCOL, StreamItem,
+};
 
 /// How long the server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -32,6 +34,7 @@ const MAX_BYTES: usize = 64 << 20;
 pub(super) struct Client {
     pub(super) socket: PathBuf,
     pub(super) actor: Option<String>,
+    pub(super) actor_from: Option<String>,
 }
 
 impl Client {
@@ -150,6 +153,9 @@ impl Client {
             .header(CONTENT_TYPE, "application/json");
         if let Some(actor) = &self.actor {
             request = request.header(ACTOR_HEADER, actor.as_bytes());
+            if let Some(from) = &self.actor_from {
+                request = request.header(ACTOR_FROM_HEADER, from.as_bytes());
+            }
         }
         if upgrade {
             request = request.header(CONNECTION, "upgrade").header(UPGRADE, SESSION_PROTOCOL);
@@ -270,7 +276,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_server_is_told_with_its_socket_and_exit_code_5() {
-        let client = Client { socket: "/nowhere/control.sock".into(), actor: None };
+        let client =
+            Client { socket: "/nowhere/control.sock".into(), actor: None, actor_from: None };
         let failure = client.get::<()>("/version").await.unwrap_err();
         let Failure::Told { exit, message, .. } = failure else { panic!("{failure:?}") };
         assert_eq!(exit, Exit::Unreachable);

@@ -5,9 +5,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::context::Context;
 use super::exit::Failure;
 use super::{
-    apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, letsencrypt,
-    logs, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys,
-    stack, storage, system,
+    access, apps, builds, certs, checks, config, cron, dashboard, domains, events, git, help, host, letsencrypt, logs, metrics, pages, plugins, ports, proxy, ps, releases, resource, routes, run, services, ssh_keys, stack, storage, system, tokens,
 };
 
 /// A git-push platform in one program.
@@ -117,6 +115,15 @@ pub(super) enum Noun {
     /// SSH keys
     #[command(subcommand)]
     SshKeys(ssh_keys::Verb),
+    /// Users
+    #[command(subcommand)]
+    Users(access::Users),
+    /// Access: who may do what, on the platform and on single apps
+    #[command(subcommand)]
+    Access(access::Access),
+    /// Tokens: what programs show in place of a person
+    #[command(subcommand)]
+    Tokens(tokens::Verb),
     /// Stacks: the base images of builds and instances
     #[command(subcommand)]
     Stack(stack::Verb),
@@ -132,8 +139,14 @@ pub(super) enum Noun {
     /// Events: what happened and who did it
     #[command(subcommand)]
     Events(events::Verb),
-    /// Shows what the proxy counts, as OpenMetrics text
-    Metrics(system::Metrics),
+    /// Prints the description of the HTTP API, an OpenAPI 3.1 document
+    Openapi(system::Openapi),
+    /// Metrics: what apps use, over time
+    #[command(subcommand)]
+    Metrics(metrics::Verb),
+    /// Host: how the machine stands
+    #[command(subcommand)]
+    Host(host::Verb),
     /// Removes images that no kept release needs
     Gc(system::Gc),
     /// Shows the version of this program and of the server
@@ -173,12 +186,17 @@ impl Noun {
             Self::Builds(verb) => verb.run(context).await,
             Self::Git(verb) => verb.run(context).await,
             Self::SshKeys(verb) => verb.run(context).await,
+            Self::Users(verb) => verb.run(context).await,
+            Self::Access(verb) => verb.run(context).await,
+            Self::Tokens(verb) => verb.run(context).await,
             Self::Stack(verb) => verb.run(context).await,
             Self::Plugin(verb) => verb.run(context).await,
             Self::PluginCommand(foreign) => foreign.run(context).await,
             Self::Dashboard(verb) => verb.run(context).await,
             Self::Events(verb) => verb.run(context).await,
-            Self::Metrics(metrics) => metrics.run(context).await,
+            Self::Openapi(openapi) => openapi.run(context).await,
+            Self::Metrics(verb) => verb.run(context).await,
+            Self::Host(verb) => verb.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
             Self::Version(version) => version.run(context).await,
             Self::Help(help) => help.run(context),

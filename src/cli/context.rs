@@ -37,7 +37,11 @@ impl Context {
             Some(directory) => settings.socket = in_run_dir(directory),
             None => {}
         }
-        let client = Client { socket: settings.socket.clone(), actor: settings.actor.clone() };
+        let client = Client {
+            socket: settings.socket.clone(),
+            actor: settings.actor.clone(),
+            actor_from: settings.actor_from.clone(),
+        };
         Ok(Self { client, out: Out::new(global.quiet), settings, force: global.force })
     }
 

@@ -10,6 +10,7 @@
 //!
 //! **Invariant.** Knows no rule: whatever it asks, any other client of the API may ask as well.
 
+mod access;
 mod apps;
 mod argv;
 mod backups;
@@ -27,8 +28,10 @@ mod events;
 mod exit;
 mod git;
 mod help;
+mod host;
 mod letsencrypt;
 mod logs;
+mod metrics;
 mod output;
 mod pages;
 mod plugins;
@@ -46,6 +49,7 @@ mod stack;
 mod storage;
 mod system;
 mod terminal;
+mod tokens;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

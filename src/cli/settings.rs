@@ -13,6 +13,8 @@ pub(super) struct Settings {
     pub(super) socket: PathBuf,
     /// The person at the other end of an SSH connection; none for a local user.
     pub(super) actor: Option<String>,
+    /// Their address.
+    pub(super) actor_from: Option<String>,
     /// Whether color is welcome.
     pub(super) colors: bool,
     /// The terminal's kind.
@@ -34,6 +36,7 @@ impl Settings {
                 PathBuf::from,
             ),
             actor: text("STAITHE_ACTOR"),
+            actor_from: text("STAITHE_ACTOR_FROM"),
             colors: text("NO_COLOR").is_none() && term.as_deref() != Some("dumb"),
             term,
         }

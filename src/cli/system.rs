@@ -1,4 +1,4 @@
-//! `gc`, `metrics` and `version`.
+//! `gc`, `openapi` and `version`.
 
 use clap::Args;
 use hyper::Method;
@@ -25,13 +25,13 @@ impl Gc {
     }
 }
 
-/// `metrics`.
+/// `openapi`.
 #[derive(Debug, Args)]
-pub(super) struct Metrics {}
+pub(super) struct Openapi {}
 
-impl Metrics {
+impl Openapi {
     pub(super) async fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let text = context.client.text("/metrics").await?;
+        let text = context.client.text("/openapi.json").await?;
         context.out.line(text.trim_end())
     }
 }

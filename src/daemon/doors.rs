@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::api::{Process, Remote, Shell};
+use crate::api::{GitCommand, GitHttpRequest, GitOverHttp, Process, Remote, Shell};
 use crate::config::Config;
-use crate::domain::access::{APPS_CREATE, GIT_FETCH, GIT_PUSH};
+use crate::domain::access::Grants;
 use crate::domain::{Actor, AppName};
-use crate::git::{Service, Session};
-use crate::platform::{Error, Kind, Platform};
+use crate::git::{HttpHalf, Service, Session};
+use crate::platform::{Error, Kind, Opening, Platform};
 use crate::ssh::{Access, Commands, ExecRequest, GitRequest, GitService, Refused, relay};
 use crate::support::report;
+use crate::web::Caller;
 
 /// Dokku's exit code for an app that does not exist.
 const EXIT_NO_APP: u8 = 20;
@@ -72,18 +73,12 @@ impl Commands for Doors {
             GitService::UploadPack => Service::UploadPack,
             GitService::UploadArchive => Service::UploadArchive,
         };
-        self.may(actor, &request.app, service).await.map_err(|error| refused(&error))?;
-        let path = format!("/apps/{}/git", request.app);
-        let method = if service == Service::ReceivePack { "POST" } else { "GET" };
-        let authorized = self.0.platform.authorize(actor, method, &path).await;
-        authorized.map_err(|error| refused(&error))?;
-        self.ensure_app(actor, &request.app, service).await?;
-        let session = Session { actor: actor.name.clone(), protocol: request.protocol };
         let platform = &self.0.platform;
-        platform
-            .repositories
-            .serve(&request.app, service, &session)
-            .map_err(|error| Refused { message: report(&error), exit_code: 1 })
+        let grants = platform.grants(actor).await.map_err(|error| refused(&error))?;
+        let protocol = request.protocol;
+        let session = Session { actor: actor.clone(), protocol, http: None };
+        let opened = self.open_git(session, &grants, &request.app, service).await;
+        opened.map_err(|error| refused(&error))
     }
 
     async fn exec(&self, actor: &Actor, request: ExecRequest) -> Result<Command, Refused> {
@@ -97,6 +92,9 @@ impl Commands for Doors {
             .current_dir("/")
             .uid(self.0.owner.0)
             .gid(self.0.owner.1);
+        if let Some(from) = &actor.from {
+            command.env("STAITHE_ACTOR_FROM", from);
+        }
         Ok(command)
     }
 
@@ -113,34 +111,31 @@ impl Commands for Doors {
 }
 
 impl Doors {
-    /// Whether `actor` may use git's service on the app; who pushes what is not there makes it.
-    async fn may(&self, actor: &Actor, app: &AppName, service: Service) -> Result<(), Error> {
-        let platform = &self.0.platform;
-        let grants = platform.grants(actor).await?;
-        let pushes = service == Service::ReceivePack;
-        let missing = matches!(platform.app(app).await, Err(e) if e.kind() == Kind::NotFound);
-        Ok(match (pushes, missing) {
-            (true, true) => grants.allow(APPS_CREATE, None)?,
-            (true, false) => grants.allow(GIT_PUSH, Some(app))?,
-            (false, _) => grants.allow(GIT_FETCH, Some(app))?,
-        })
-    }
-
-    /// The first push makes the app; nothing else does.
-    async fn ensure_app(
+    /// The command that serves a repository to who may use it; the first push makes the app, and
+    /// nothing else does.
+    async fn open_git(
         &self,
-        actor: &Actor,
-        name: &AppName,
+        session: Session,
+        grants: &Grants,
+        app: &AppName,
         service: Service,
-    ) -> Result<(), Refused> {
+    ) -> Result<Command, Error> {
         let platform = &self.0.platform;
-        let result = match platform.app(name).await {
-            Err(error) if error.kind() == Kind::NotFound && service == Service::ReceivePack => {
-                platform.create_app(actor, name).await.map(drop)
+        let opening = platform.may_use_git(grants, app, service)?;
+        let path = format!("/apps/{app}/git");
+        let method = if service == Service::ReceivePack { "POST" } else { "GET" };
+        platform.authorize(&session.actor, method, &path).await?;
+        if opening == Opening::ToBeMade {
+            // Two pushes may begin at once.
+            match platform.create_app(&session.actor, app).await {
+                Err(error) if error.kind() == Kind::Conflict => {}
+                created => drop(created?),
             }
-            result => result.map(drop),
-        };
-        result.map_err(|error| refused(&error))
+        }
+        let command = platform.repositories.serve(app, service, &session);
+        command.map_err(|error| {
+            Error::new(Kind::Internal, "the repository cannot be served").because(error)
+        })
     }
 }
 
@@ -151,6 +146,19 @@ fn refused(error: &Error) -> Refused {
 }
 
 impl Shell for Doors {
+    fn git<'a>(&'a self, caller: &'a Caller, request: GitHttpRequest) -> GitCommand<'a> {
+        Box::pin(async move {
+            let service = match request.service {
+                GitOverHttp::ReceivePack => Service::ReceivePack,
+                GitOverHttp::UploadPack => Service::UploadPack,
+            };
+            let half = if request.advertise { HttpHalf::Advertise } else { HttpHalf::Answer };
+            let (actor, protocol) = (caller.actor.clone(), request.protocol);
+            let session = Session { actor, protocol, http: Some(half) };
+            self.open_git(session, &caller.grants, &request.app, service).await
+        })
+    }
+
     fn open<'a>(
         &'a self,
         actor: &'a Actor,

@@ -17,7 +17,9 @@ use super::{AppName, Event, Invalid, TokenId};
 pub use verbs::*;
 
 /// How much a user may do, each including those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Look: state, logs, metrics, names of config vars but not their values.
@@ -85,7 +87,7 @@ pub struct Verb {
 }
 
 /// What a token may do of what its user may: on which apps, and which verbs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Scope {
     /// Only on these apps, and nothing on the platform; none means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

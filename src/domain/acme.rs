@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{CertificateFacts, Hostname, Invalid, Timestamp};
 
 /// How an authority learns that a name is ours (RFC 8555 §8, RFC 8737).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ChallengeKind {
     /// A file under `/.well-known/acme-challenge/`, over plain HTTP.
     #[serde(rename = "http-01")]
@@ -44,7 +44,7 @@ impl std::str::FromStr for ChallengeKind {
 
 /// What an app, or all of them, set about certificates; what is `None` is as the next wider scope
 /// says: app, then all apps, then the operator's file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AcmeSettings {
     /// Whether certificates are had for the app; none: once there is an e-mail address.
@@ -80,7 +80,7 @@ impl AcmeSettings {
 }
 
 /// In what way an attempt failed: how soon the next one makes sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AcmeFailure {
     /// The authority was not asked: the name does not lead here, or something failed on this side.
@@ -105,7 +105,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is remembered about a domain between attempts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct AcmeProgress {
     /// Failures since the last success.

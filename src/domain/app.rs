@@ -53,10 +53,22 @@ impl fmt::Display for AppName {
     }
 }
 
-text_serde!(AppName);
+text_serde!(AppName, r"^[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)*$", 63);
 
 /// An app's number: stays the same when the app is renamed, and picks its range of user ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct AppId(pub u32);
 
@@ -109,7 +121,7 @@ impl fmt::Display for BranchName {
 text_serde!(BranchName);
 
 /// Whether an app's instances should run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// As many instances as the formation says.
@@ -119,7 +131,7 @@ pub enum RunState {
 }
 
 /// An app as the store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct App {
     /// Its number, never reused.
     pub id: AppId,

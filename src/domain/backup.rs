@@ -68,7 +68,7 @@ impl fmt::Display for BackupId {
 text_serde!(BackupId);
 
 /// Why a backup was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackupCause {
     /// Somebody asked for it.
@@ -96,7 +96,7 @@ impl fmt::Display for BackupCause {
 ///     │          └────► Bad        (and from Verified, when it is looked at again)
 ///     └─► Failed
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum BackupState {
     /// It is being made.
@@ -154,7 +154,7 @@ impl BackupState {
 }
 
 /// A backup as the store keeps it. It outlives its service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Backup {
     /// Its name.
     pub id: BackupId,
@@ -247,7 +247,7 @@ impl fmt::Display for BackupPlace {
 text_serde!(BackupPlace);
 
 /// What is set about backups, of one service or of all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct BackupSettings {
     /// Where new ones go.

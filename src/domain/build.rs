@@ -8,7 +8,19 @@ use serde::{Deserialize, Serialize};
 use super::{Actor, AppId, Invalid, ReleaseVersion, Timestamp};
 
 /// A build's number, unique on the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct BuildId(pub i64);
 
@@ -29,7 +41,7 @@ impl fmt::Display for BuildId {
 }
 
 /// How a build stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildStatus {
     /// Waiting for the one before it.
@@ -52,7 +64,7 @@ impl BuildStatus {
 }
 
 /// One build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Build {
     /// Its number.
     pub id: BuildId,

@@ -5,7 +5,19 @@ use serde::{Deserialize, Serialize};
 use super::{CertificateId, Hostname, Timestamp};
 
 /// Where a certificate came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum CertificateSource {
     /// Given by the app's owner (`certs:add`).
@@ -28,7 +40,7 @@ impl CertificateSource {
 }
 
 /// What a certificate says about itself; never its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CertificateFacts {
     /// Names the file with chain and key.
     pub id: CertificateId,

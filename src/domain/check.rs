@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Millis;
 
 /// How one check finds out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum CheckKind {
     /// `GET path` answers 2xx or 3xx, and its body holds `content` if given.
@@ -32,7 +32,7 @@ pub enum CheckKind {
 }
 
 /// One startup check of a process type (`app.json` `healthchecks`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Check {
     /// Its name in output.
     pub name: String,
@@ -48,7 +48,7 @@ pub struct Check {
 }
 
 /// An app's settings around deploys (`checks:set`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckSettings {
     /// Off: new instances get requests as soon as they are started.

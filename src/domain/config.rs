@@ -45,10 +45,10 @@ impl fmt::Display for EnvKey {
     }
 }
 
-text_serde!(EnvKey);
+text_serde!(EnvKey, "^[A-Za-z_][A-Za-z0-9_]*$", 256);
 
 /// A value that logs and debug output must never show.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -76,7 +76,7 @@ const MAX_TOTAL: usize = 512 * 1024;
 const MAX_VALUE: usize = 127 * 1024;
 
 /// An app's config vars, sorted by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct ConfigVars(BTreeMap<EnvKey, Secret>);
 

@@ -15,7 +15,7 @@ const SALT: std::ops::RangeInclusive<usize> = 8..=64;
 /// A user name, and what its password is known by: SHA-256 of the salt, followed by the password.
 /// The digest is quick, because every request has it made; long random passwords are what keeps a
 /// stolen one from being searched for.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "Text", into = "Text")]
 pub struct Credential {
     user: Box<str>,
@@ -24,7 +24,7 @@ pub struct Credential {
 }
 
 /// The form on the wire; salt and digest in hex.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Text {
     user: String,

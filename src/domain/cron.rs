@@ -47,7 +47,9 @@ impl fmt::Display for CronTaskId {
 text_serde!(CronTaskId);
 
 /// What happens when a task is due while a run of it still goes on (Dokku's words).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ConcurrencyPolicy {
     /// Both run.
@@ -60,7 +62,7 @@ pub enum ConcurrencyPolicy {
 }
 
 /// A task of an app's `app.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CronTask {
     /// What is run, split into words as a shell does, but without one.
     pub command: String,
@@ -85,7 +87,7 @@ impl CronTask {
 }
 
 /// What a user has decided about an app's tasks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct CronSettings {
     /// Whether none runs by schedule.
@@ -102,7 +104,7 @@ impl CronSettings {
 }
 
 /// Who wanted a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CronTrigger {
     /// It was due.
@@ -112,7 +114,7 @@ pub enum CronTrigger {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CronOutcome {
     /// It goes on.
@@ -147,7 +149,7 @@ impl CronOutcome {
 }
 
 /// One run of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CronRun {
     /// Its number, among all runs of all apps.
     pub id: i64,

@@ -7,7 +7,7 @@ use super::access::EventSight;
 use super::{Actor, AppName, Timestamp};
 
 /// One thing that happened, kept for `events`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Event {
     /// Its number, ascending.
     pub id: i64,

@@ -10,7 +10,19 @@ use super::invalid::text_serde;
 use super::{Hostname, Invalid, PortMap, ProcessType, ProxySettings};
 
 /// The protocol of a port that clients connect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Plain HTTP.
@@ -30,7 +42,9 @@ impl Scheme {
 }
 
 /// What an instance speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
@@ -195,7 +209,19 @@ impl fmt::Display for IpRange {
 text_serde!(IpRange);
 
 /// When an app's own page is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PageOccasion {
     /// Maintenance is on.
@@ -238,7 +264,9 @@ impl fmt::Display for PageOccasion {
 }
 
 /// The shape of an app's access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessLogFormat {
     /// One JSON object a line.
@@ -298,7 +326,7 @@ fn is_digest(text: &str) -> bool {
 }
 
 /// What an app's owner says of its front door, beside its domains.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FrontSettings {
     /// `proxy:set`.
@@ -341,7 +369,7 @@ impl fmt::Display for RouteAddress {
 text_serde!(RouteAddress);
 
 /// What leads to an app beside its domains (`routes:add`), whoever has the domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PathRoute {
     /// Where it is found.
     pub address: RouteAddress,

@@ -25,8 +25,27 @@ impl Invalid {
 }
 
 /// Serde through `FromStr` and `Display`, so that stored and received text obeys the same rules.
+/// Its schema is text, of a pattern (ECMA-262) and a length if they are given.
 macro_rules! text_serde {
     ($type:ty) => {
+        $crate::domain::invalid::text_serde!($type, "", 65_536);
+    };
+    ($type:ty, $pattern:literal, $max:literal) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                match $pattern {
+                    "" => schemars::json_schema!({ "type": "string" }),
+                    pattern => {
+                        schemars::json_schema!({ "type": "string", "pattern": pattern, "maxLength": $max })
+                    },
+                }
+            }
+        }
+
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)

@@ -10,7 +10,7 @@ use super::ReleaseVersion;
 use super::invalid::{Invalid, text_serde};
 
 /// One line of an app's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogLine {
     /// When, as RFC 3339 in UTC with microseconds.
     pub at: String,
@@ -130,7 +130,7 @@ impl fmt::Display for LogSources {
 text_serde!(LogSources);
 
 /// Where a process wrote a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogStream {
     /// Standard output.

@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The time in which an answer may be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OcspSpan {
     /// `thisUpdate`.
     pub from: Timestamp,
@@ -31,7 +31,7 @@ impl OcspSpan {
 }
 
 /// How a certificate stands, for reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 pub enum OcspStatus {
     /// The certificate names no responder, or its issuer is not in the chain.

@@ -33,6 +33,7 @@ pub const RESERVED_NOUNS: &[&str] = &[
     "maintenance",
     "metrics",
     "nginx",
+    "openapi",
     "plugin",
     "plugin-command",
     "plugins",
@@ -96,7 +97,7 @@ impl fmt::Display for PluginName {
     }
 }
 
-text_serde!(PluginName);
+text_serde!(PluginName, "^[a-z][a-z0-9-]*$", 32);
 
 #[cfg(test)]
 mod tests {

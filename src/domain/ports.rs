@@ -157,7 +157,7 @@ impl fmt::Display for PortSelector {
 text_serde!(PortSelector);
 
 /// An app's own mappings, in the order they were added; none: the default ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct PortMap(Vec<PortMapping>);
 

@@ -60,7 +60,7 @@ impl fmt::Display for ProcessType {
     }
 }
 
-text_serde!(ProcessType);
+text_serde!(ProcessType, "^[A-Za-z0-9][A-Za-z0-9_-]*$", 63);
 
 /// One running copy of a process type: `web.1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ impl fmt::Display for InstanceName {
 text_serde!(InstanceName);
 
 /// How many instances of each process type should run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Formation(BTreeMap<ProcessType, u32>);
 

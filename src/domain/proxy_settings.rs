@@ -29,7 +29,7 @@ const MIN_PRELOAD_AGE: u64 = 31_536_000;
 pub const UNLIMITED: Bytes = Bytes(u64::MAX);
 
 /// What is set in one place; `None`: not there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "each is told by the key of the same name")]
 pub struct ProxySettings {

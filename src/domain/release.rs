@@ -12,7 +12,19 @@ use super::{
 };
 
 /// A release's number within its app, from 1; written `v7`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct ReleaseVersion(pub u32);
 
@@ -35,7 +47,7 @@ impl fmt::Display for ReleaseVersion {
 }
 
 /// How far a release has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseStatus {
     /// Its instances are being started; the one before it serves.
@@ -47,7 +59,7 @@ pub enum ReleaseStatus {
 }
 
 /// What a process type runs, as an argument vector, with its working directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Command {
     /// Program and arguments.
     pub args: Vec<String>,
@@ -56,7 +68,7 @@ pub struct Command {
 }
 
 /// Image, config, formation and quotas under a number. Immutable but for `status` and `failure`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Release {
     /// The app it belongs to.
     pub app: AppId,

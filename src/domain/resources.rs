@@ -94,7 +94,9 @@ impl fmt::Display for MilliCpus {
 text_serde!(MilliCpus);
 
 /// What one instance, one build or one app as a whole may use. A missing field means: not set here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// The most memory; more, and the kernel kills the largest process (cgroup memory.max).
@@ -129,7 +131,7 @@ impl Resources {
 }
 
 /// An app's quotas as the user set them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ResourceSettings {
     /// For every process type that has no own setting.
     #[serde(default)]

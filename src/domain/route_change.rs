@@ -15,7 +15,7 @@ const MAX_RANGES: usize = 1000;
 
 /// The answer of a plugin's `routes` hook for one app. It only ever closes: nobody is let in by it
 /// who would not be without it, but for those who skip the passwords that it asks for itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteChange {
     /// Who may come in with a password (RFC 7617); without any, none is asked for.

@@ -54,10 +54,22 @@ impl fmt::Display for ServiceName {
     }
 }
 
-text_serde!(ServiceName);
+text_serde!(ServiceName, "^[A-Za-z0-9][A-Za-z0-9_-]*$", 48);
 
 /// A service's number: picks its range of user ids and names its directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct ServiceId(pub u32);
 
@@ -68,7 +80,7 @@ impl fmt::Display for ServiceId {
 }
 
 /// What a service should be doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
     /// It serves.
@@ -80,7 +92,7 @@ pub enum ServiceState {
 }
 
 /// A port of the machine that leads to a port of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExposedPort {
     /// On the machine.
     pub host: u16,
@@ -89,7 +101,7 @@ pub struct ExposedPort {
 }
 
 /// What may be changed of a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct ServiceSettings {
     /// The most memory; the type's default if none.
@@ -105,7 +117,7 @@ pub struct ServiceSettings {
 }
 
 /// A service as the store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Service {
     /// Its number.
     pub id: ServiceId,
@@ -152,7 +164,7 @@ fn host_name(kind: &PluginName, name: &ServiceName) -> String {
 }
 
 /// An app that may reach a service, and the config var that tells it where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceLink {
     /// The service.
     pub service: ServiceId,

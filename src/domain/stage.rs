@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Timestamp;
 
 /// One part of the way from a commit to a release that serves, in the order in which they come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Waiting for the build before it and for a free place.
@@ -46,7 +46,7 @@ impl Stage {
 }
 
 /// How a stage stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StageStatus {
     /// Going on.
@@ -72,7 +72,7 @@ impl StageStatus {
 }
 
 /// A stage that a build has entered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BuildStage {
     /// Which.
     pub stage: Stage,
@@ -86,7 +86,7 @@ pub struct BuildStage {
 
 /// The stages of one build so far. Each is entered at most once; a build that ends leaves none
 /// running.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct BuildStages(Vec<BuildStage>);
 

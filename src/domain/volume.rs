@@ -68,7 +68,7 @@ impl fmt::Display for VolumeName {
     }
 }
 
-text_serde!(VolumeName);
+text_serde!(VolumeName, "^[A-Za-z0-9][A-Za-z0-9_.-]*$", 100);
 
 /// A volume's directory on the host: twelve hexadecimal digits, never used twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,7 +102,7 @@ impl fmt::Display for VolumeId {
 text_serde!(VolumeId);
 
 /// A volume as the store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Volume {
     /// Its directory.
     pub id: VolumeId,
@@ -284,7 +284,7 @@ impl fmt::Display for MountSource {
 text_serde!(MountSource);
 
 /// Where an app has a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeMount {
     /// What.
     pub source: MountSource,
@@ -309,7 +309,7 @@ impl VolumeMount {
 const MAX_MOUNTS: usize = 32;
 
 /// An app's mounts: no two at one place, none inside of another.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct VolumeMounts(Vec<VolumeMount>);
 

@@ -37,6 +37,9 @@ const MAX_INPUT: usize = 4 << 20;
 struct Setting {
     app: AppName,
     actor: String,
+    /// From where they came, and by which door if not by SSH.
+    from: Option<String>,
+    via: Option<String>,
     control_socket: PathBuf,
     quarantine: Option<PathBuf>,
 }
@@ -144,6 +147,8 @@ impl Setting {
         Ok(Self {
             app: text("STAITHE_APP")?.parse().map_err(|_| Error::Environment("STAITHE_APP"))?,
             actor: text("STAITHE_ACTOR")?,
+            from: text("STAITHE_ACTOR_FROM").ok(),
+            via: text("STAITHE_ACTOR_VIA").ok(),
             control_socket: PathBuf::from(text("STAITHE_CONTROL_SOCKET")?),
             quarantine: environment("GIT_QUARANTINE_PATH").map(PathBuf::from),
         })

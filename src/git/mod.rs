@@ -36,7 +36,7 @@ pub use error::Error;
 pub use export::{ExportOptions, Exported};
 pub use quarantine::Quarantine;
 pub use repositories::Repositories;
-pub use serve::{Service, Session};
+pub use serve::{HttpHalf, Service, Session};
 pub use update::{
     Change, DeployRef, InvalidUpdate, Note, PushPlan, RefKind, RefUpdate, Refusal, plan_push,
 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::{Config, Error, Places, PushOutput, Repositories};
-use crate::domain::AppName;
+use crate::domain::{Actor, AppName};
 
 /// Where system programs are; the daemon's own `PATH` may be anything.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -24,13 +24,24 @@ pub enum Service {
 }
 
 /// On whose behalf a repository is served.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Session {
-    /// The name recorded for a push.
-    pub actor: String,
+    /// Who is recorded for a push.
+    pub actor: Actor,
     /// What the client asked for by `GIT_PROTOCOL`; see gitprotocol-v2(5). Anything but
     /// `version=0` to `version=2` is dropped.
     pub protocol: Option<String>,
+    /// Which half of a conversation over HTTP this is; none over a connection of its own.
+    pub http: Option<HttpHalf>,
+}
+
+/// The two requests of git's smart HTTP; see gitprotocol-http(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpHalf {
+    /// What refs there are.
+    Advertise,
+    /// One round of the conversation.
+    Answer,
 }
 
 impl Service {
@@ -72,10 +83,29 @@ impl Repositories {
         for (key, value) in policy(&self.config, &self.hooks()) {
             command.arg("-c").arg(format!("{key}={value}"));
         }
-        command.arg(service.program()).arg(&path);
+        command.arg(service.program());
+        match session.http {
+            None => {}
+            Some(HttpHalf::Advertise) => {
+                command.args(["--stateless-rpc", "--http-backend-info-refs"]);
+            }
+            Some(HttpHalf::Answer) => {
+                command.arg("--stateless-rpc");
+            }
+        }
+        command.arg(&path);
         self.confine(&mut command);
         hook_environment(&mut command, &self.config, &self.places);
-        command.env("STAITHE_APP", app.as_str()).env("STAITHE_ACTOR", &session.actor);
+        if session.http.is_some() {
+            // There is no stream for errors beside the answer.
+            command.env("STAITHE_PUSH_OUTPUT", "sideband");
+        }
+        let actor = &session.actor;
+        command.env("STAITHE_APP", app.as_str()).env("STAITHE_ACTOR", &actor.name);
+        command.env("STAITHE_ACTOR_VIA", &actor.via);
+        if let Some(from) = &actor.from {
+            command.env("STAITHE_ACTOR_FROM", from);
+        }
         let protocols = ["version=0", "version=1", "version=2"];
         if let Some(protocol) = session.protocol.as_deref().filter(|p| protocols.contains(p)) {
             command.env("GIT_PROTOCOL", protocol);

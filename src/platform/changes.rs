@@ -71,17 +71,21 @@ impl Platform {
         let guard = self.0.lanes.lane(app.id).deploy().await;
         let app = self.find_app(&name)?;
         let mut settings = self.store.settings(app.id)?;
+        let old = settings.clone();
         edit(&mut settings)?;
+        let told = super::events::Change::of_settings(&old, &settings);
         if app.current_release.is_none() || change.no_restart {
             self.store.set_settings(app.id, &settings)?;
-            self.note(app.id, change.kind, &change.description, &change.actor);
+            self.note_change(app.id, change.kind, &change.description, &change.actor, told);
             return Ok(None);
         }
         let base = self.current_release(&app)?;
         let release = draft(&app, Some(&base), &settings, &change.actor, &change.description);
         let release_command = change.release_command;
         let draft = Draft { release, settings: &settings, release_command };
-        self.release_and_deploy(&app, draft, session, &guard).await.map(Some)
+        let version = self.release_and_deploy(&app, draft, session, &guard).await?;
+        self.note_change(app.id, change.kind, &change.description, &change.actor, told);
+        Ok(Some(version))
     }
 
     /// The app's config vars.
@@ -401,10 +405,12 @@ impl Platform {
         let app = self.find_app(name)?;
         let _guard = self.0.lanes.lane(app.id).deploy().await;
         let mut settings = self.store.settings(app.id)?;
+        let old = settings.clone();
         edit_check(&mut settings.checks, key, value)?;
         self.store.set_settings(app.id, &settings)?;
         let message = format!("check `{key}` set to {}", value.unwrap_or("its default"));
-        self.note(app.id, "app.checks", &message, actor);
+        let told = super::events::Change::of_settings(&old, &settings);
+        self.note_change(app.id, "app.checks", &message, actor, told);
         self.checks(name).await
     }
 }

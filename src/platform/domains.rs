@@ -80,11 +80,14 @@ impl Platform {
         if let Some(domains) = &domains {
             self.refuse_defaults_of_others(app, domains)?;
         }
+        let before = self.domains_of(app)?;
         self.store.set_domains(app.id, domains.as_deref())?;
+        let change = super::events::Change::new(before, self.domains_of(app)?);
         let shown = domains.map_or("the default".to_owned(), |domains| {
             domains.iter().map(Hostname::as_str).collect::<Vec<_>>().join(", ")
         });
-        self.note(app.id, "app.domains", &format!("domains set to {shown}"), actor);
+        let message = format!("domains set to {shown}");
+        self.note_change(app.id, "app.domains", &message, actor, change);
         self.publish_routes().await?;
         self.0.desk.wake();
         let report = self.domains(&app.name).await?;

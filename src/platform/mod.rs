@@ -73,6 +73,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use access::Opening;
 pub use config::Config;
 pub use error::Error;
 pub use journal::{Follower, Journal};

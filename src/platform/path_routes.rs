@@ -26,6 +26,14 @@ impl Platform {
         Ok(reports)
     }
 
+    /// The app that has a domain.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn app_of_domain(&self, domain: &Hostname) -> Result<Option<AppName>> {
+        Ok(self.owner_of(domain)?.map(|owner| owner.name))
+    }
+
     /// Leads a path of a domain to an app, or a domain that no app has to one of its process types.
     /// `force`: also where another app has the domain.
     ///

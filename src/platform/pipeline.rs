@@ -160,6 +160,7 @@ impl Platform {
         self.keep_details(id, stages.closed(status == BuildStatus::Canceled), hint)?;
         self.0.builds.lock().remove(&id);
         self.store.finish_build(id, status, failure.as_deref(), release, clock::now())?;
+        self.0.meters.note_build(source.build.app, status);
         result
     }
 

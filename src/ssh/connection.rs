@@ -1,6 +1,7 @@
 //! One client's connection: login, channels, and the requests on them.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub(super) struct Connection<A, C> {
     shared: Arc<Shared<A, C>>,
     status: Arc<Status>,
     actor: Option<Actor>,
+    address: IpAddr,
     channels: HashMap<ChannelId, Open>,
 }
 
@@ -78,8 +80,8 @@ struct Open {
 }
 
 impl<A: Access, C: Commands> Connection<A, C> {
-    pub(super) fn new(shared: Arc<Shared<A, C>>, status: Arc<Status>) -> Self {
-        Self { shared, status, actor: None, channels: HashMap::new() }
+    pub(super) fn new(shared: Arc<Shared<A, C>>, status: Arc<Status>, address: IpAddr) -> Self {
+        Self { shared, status, actor: None, address, channels: HashMap::new() }
     }
 
     /// The actor who may log in as `user` with this key.
@@ -96,7 +98,9 @@ impl<A: Access, C: Commands> Connection<A, C> {
         if weak || !self.shared.config.users.iter().any(|known| known == user) {
             return None;
         }
-        self.shared.access.authorize(&key.fingerprint(HashAlg::Sha256).to_string()).await
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let actor = self.shared.access.authorize(&fingerprint).await?;
+        Some(actor.at(Some(self.address.to_canonical().to_string())))
     }
 
     fn channel(&mut self, id: ChannelId) -> Option<&mut Open> {

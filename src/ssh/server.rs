@@ -222,7 +222,8 @@ impl<A: Access, C: Commands> Acceptor<A, C> {
                 return;
             }
         };
-        let connection = Connection::new(Arc::clone(&self.shared), Arc::clone(&status));
+        let connection =
+            Connection::new(Arc::clone(&self.shared), Arc::clone(&status), address.ip());
         let stream = GatedStream { stream, gate: Arc::clone(&status.gate) };
         let grace = Duration::from_secs(self.shared.config.login_grace_secs);
         let started = russh::server::run_stream(Arc::clone(&self.protocol), stream, connection);

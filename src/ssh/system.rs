@@ -25,7 +25,10 @@ use crate::support::tasks;
 use crate::sys::session::reader_is_gone;
 use crate::sys::tty::{RawMode, window_size};
 use crate::wire::frames::{Frame, FrameCodec};
-use crate::wire::{ACTOR_HEADER, API_PREFIX, ExecRequest, Problem, SESSION_PROTOCOL, TerminalSize};
+use crate::wire::{
+    ACTOR_FROM_HEADER, ACTOR_HEADER, ACTOR_VIA_HEADER, API_PREFIX, ExecRequest, Problem,
+    SESSION_PROTOCOL, TerminalSize,
+};
 
 /// How long the control plane may take to answer; sshd's own patience is `LoginGraceTime`.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -143,10 +146,13 @@ fn try_forced_command(
             .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
             .collect(),
     };
+    // `client port server port`, see sshd(8).
+    let from = text("SSH_CONNECTION")
+        .and_then(|connection| connection.split(' ').next().map(str::to_owned));
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let owner = owner(control_socket, fingerprint).await?.ok_or(Error::UnknownKey)?;
-        relay(control_socket, &owner, request).await
+        relay(control_socket, (&owner, from.as_deref()), request).await
     });
     // A thread may be waiting for input that never comes.
     runtime.shutdown_background();
@@ -164,19 +170,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 /// The name of the key's owner, or none when the key is not known (any more).
 async fn owner(control_socket: &Path, fingerprint: &str) -> Result<Option<String>, Error> {
-    let request = Request::get(format!("{API_PREFIX}/ssh-keys")).header(ACTOR_HEADER, "sshd");
+    let request = Request::get(format!("{API_PREFIX}/ssh-keys"))
+        .header(ACTOR_HEADER, "sshd")
+        .header(ACTOR_VIA_HEADER, "sshd");
     let response = ask(control_socket, request, Bytes::new()).await?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
     let keys: Vec<KnownKey> = read(response).await?;
-    Ok(keys.into_iter().find(|key| key.fingerprint == fingerprint).map(|key| key.name))
+    Ok(keys.into_iter().find(|key| key.fingerprint == fingerprint).map(|key| key.user))
 }
 
 /// What matters here of `wire::SshKey`.
 #[derive(Debug, serde::Deserialize)]
 struct KnownKey {
-    name: String,
+    user: String,
     fingerprint: String,
 }
 
@@ -210,13 +218,20 @@ async fn ask(
     response.map_err(|_| Error::Silent)?.map_err(Error::Request)
 }
 
-async fn relay(control_socket: &Path, owner: &str, exec: ExecRequest) -> Result<u8, Error> {
+async fn relay(
+    control_socket: &Path,
+    (owner, from): (&str, Option<&str>),
+    exec: ExecRequest,
+) -> Result<u8, Error> {
     let terminal = exec.terminal.is_some();
     let body = serde_json::to_vec(&exec).map_err(|error| Error::Start(error.into()))?;
-    let request = Request::post(format!("{API_PREFIX}/ssh/exec"))
+    let mut request = Request::post(format!("{API_PREFIX}/ssh/exec"))
         .header(ACTOR_HEADER, owner)
         .header("connection", "upgrade")
         .header("upgrade", SESSION_PROTOCOL);
+    if let Some(from) = from {
+        request = request.header(ACTOR_FROM_HEADER, from);
+    }
     let response = ask(control_socket, request, body.into()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(response).await);

@@ -4,6 +4,7 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod openmetrics;
 pub mod report;
 pub mod shutdown;
 pub mod tasks;

@@ -63,7 +63,8 @@ impl<S: Send + Sync> FromRequestParts<S> for TypeAndName {
 }
 
 /// Text without rules of its own; whoever looks it up refuses what does not exist.
-#[derive(Debug)]
+#[derive(Debug, schemars::JsonSchema)]
+#[schemars(transparent)]
 pub struct Text(pub String);
 
 impl FromStr for Text {

@@ -1,5 +1,8 @@
 //! Routes that cannot be added without saying which verb they are.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::ApiMethodRouter;
+use aide::openapi::{OpenApi, PathItem};
 use axum::Router;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -9,12 +12,12 @@ use axum::routing::MethodRouter;
 use super::caller::Caller;
 use super::error::Refusal;
 use crate::domain::AppName;
-use crate::domain::access::Verb;
+use crate::domain::access::{On, Verb};
 
 /// A table of routes, each behind its verb's guard.
 #[derive(Debug, Clone)]
 pub struct Routes<S> {
-    everywhere: Router<S>,
+    everywhere: ApiRouter<S>,
     /// Those of the control socket alone.
     local: Router<S>,
 }
@@ -22,27 +25,34 @@ pub struct Routes<S> {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes.
     pub fn new() -> Self {
-        Self { everywhere: Router::new(), local: Router::new() }
+        Self { everywhere: ApiRouter::new(), local: Router::new() }
     }
 
     /// `path` with one method, which is `verb`; the app that the verb acts on is `{app}` of the path.
+    /// Handlers by [`super::routing`] describe themselves in the OpenAPI document; axum's do not.
     #[must_use]
-    pub fn at(mut self, verb: Verb, path: &str, method: MethodRouter<S>) -> Self {
-        self.everywhere = self.everywhere.route(path, guarded(verb, method));
+    pub fn at(mut self, verb: Verb, path: &str, method: impl Into<ApiMethodRouter<S>>) -> Self {
+        let method = method.into().route_layer(from_fn_with_state(verb, guard));
+        self.everywhere = self.everywhere.api_route_with(path, method, |mut item| {
+            describe(item.inner_mut(), verb);
+            item
+        });
         self
     }
 
     /// The same, for those only whom the kernel vouches for: on the control socket.
     #[must_use]
-    pub fn local(mut self, verb: Verb, path: &str, method: MethodRouter<S>) -> Self {
-        self.local = self.local.route(path, guarded(verb, method));
+    pub fn local(mut self, verb: Verb, path: &str, method: impl Into<ApiMethodRouter<S>>) -> Self {
+        let method: MethodRouter<S> = method.into().into();
+        self.local = self.local.route(path, method.route_layer(from_fn_with_state(verb, guard)));
         self
     }
 
     /// `path` with the handlers of a page, whose methods all are `verb`.
     #[must_use]
     pub fn page(mut self, verb: Verb, path: &str, methods: MethodRouter<S>) -> Self {
-        self.everywhere = self.everywhere.route(path, guarded(verb, methods));
+        self.everywhere =
+            self.everywhere.route(path, methods.route_layer(from_fn_with_state(verb, guard)));
         self
     }
 
@@ -66,20 +76,38 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// For axum, guards in place: what everybody reaches.
     pub fn into_router(self) -> Router<S> {
-        self.everywhere
+        self.everywhere.into()
     }
 
     /// The same, and what only the control socket has.
     pub fn into_local_router(self) -> Router<S> {
-        self.everywhere.merge(self.local)
+        Router::from(self.everywhere).merge(self.local)
+    }
+
+    /// For axum, and described in `document`.
+    pub fn into_documented_router(self, document: &mut OpenApi) -> Router<S> {
+        self.everywhere.finish_api(document)
     }
 }
 
-fn guarded<S: Clone + Send + Sync + 'static>(
-    verb: Verb,
-    method: MethodRouter<S>,
-) -> MethodRouter<S> {
-    method.route_layer(from_fn_with_state(verb, guard))
+/// The verb as the operation's name, and what it needs.
+fn describe(item: &mut PathItem, verb: Verb) {
+    let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+    for operation in methods.into_iter().flatten() {
+        operation.operation_id = Some(verb.name.replace([':', '-'], "_"));
+        operation.summary = Some(verb.name.to_owned());
+        operation.tags = verb.name.split(':').take(1).map(str::to_owned).collect();
+        let on = match verb.on {
+            On::App => "app",
+            On::Platform => "platform",
+            On::Anybody => "anybody",
+        };
+        operation.extensions.extend([
+            ("x-verb".to_owned(), verb.name.into()),
+            ("x-role".to_owned(), verb.needs.as_str().into()),
+            ("x-on".to_owned(), on.into()),
+        ]);
+    }
 }
 
 impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {

@@ -20,6 +20,7 @@ mod guard;
 mod identify;
 mod origin;
 mod rate;
+pub mod routing;
 mod server;
 
 pub use caller::Caller;

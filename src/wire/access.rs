@@ -6,7 +6,7 @@ use crate::domain::access::Role;
 use crate::domain::{AppName, Secret, Timestamp, TokenId, UserName};
 
 /// A user as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UserReport {
     /// The name.
     pub name: UserName,
@@ -27,7 +27,7 @@ pub struct UserReport {
 }
 
 /// A role that somebody holds somewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AccessReport {
     /// Who.
     pub user: UserName,
@@ -38,14 +38,14 @@ pub struct AccessReport {
 }
 
 /// What a change of users or access answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AccessChanged {
     /// What the one who did it should know, such as that no admin is left.
     pub warnings: Vec<String>,
 }
 
 /// Who asks, and what they may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Me {
     /// The name: of a user, or `root` on the machine.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Me {
 }
 
 /// A role on an app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AppRole {
     /// Which app.
     pub app: AppName,
@@ -67,7 +67,7 @@ pub struct AppRole {
 }
 
 /// `POST /users`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The name.
@@ -78,7 +78,7 @@ pub struct NewUser {
 }
 
 /// `PUT /users/{id}/role`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleChange {
     /// The role on the platform; none takes it away.
@@ -86,7 +86,7 @@ pub struct RoleChange {
 }
 
 /// `POST /users/{id}/rename`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserRename {
     /// The new name.
@@ -94,7 +94,7 @@ pub struct UserRename {
 }
 
 /// `PUT /users/{id}/password`, `PUT /me/password`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPassword {
     /// The password; none takes it away.
@@ -102,7 +102,7 @@ pub struct NewPassword {
 }
 
 /// `POST /access`, `POST /apps/{app}/access`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewAccess {
     /// Who.
@@ -112,7 +112,7 @@ pub struct NewAccess {
 }
 
 /// A token as shown: all but its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenReport {
     /// What it is called where it must not be shown; part of the token itself.
     pub id: TokenId,
@@ -135,7 +135,7 @@ pub struct TokenReport {
 }
 
 /// `POST /tokens`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What it is for; unique among its user's.
@@ -155,7 +155,7 @@ pub struct NewToken {
 }
 
 /// A new token, with the secret that is shown once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CreatedToken {
     /// What goes into `Authorization: Bearer …`.
     pub token: Secret,
@@ -165,7 +165,7 @@ pub struct CreatedToken {
 }
 
 /// The query of `GET /tokens`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenQuery {
     /// Only this user's; another's need the right to manage them.

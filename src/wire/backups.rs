@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// `POST /services/{type}/{name}/backups`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupRequest {
     /// Where this one goes; none: where the settings say.
@@ -16,7 +16,7 @@ pub struct BackupRequest {
 }
 
 /// `POST /services/{type}/{name}/backups/verify` and `…/remove`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupChoice {
     /// Which one; none: the newest.
@@ -25,7 +25,7 @@ pub struct BackupChoice {
 }
 
 /// `POST /services/{type}/{name}/restore`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreRequest {
     /// Which one; none: the last verified.
@@ -37,7 +37,7 @@ pub struct RestoreRequest {
 }
 
 /// What a restore did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Restored {
     /// What was restored.
     pub backup: BackupId,
@@ -48,7 +48,7 @@ pub struct Restored {
 }
 
 /// `PATCH /services/{type}/{name}/backup-settings` and `PATCH /backup-settings`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupChange {
     /// What to set: one of `domain::BACKUP_SETTINGS`, or `schedule`.
@@ -58,7 +58,7 @@ pub struct BackupChange {
 }
 
 /// One backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BackupReport {
     /// Its name.
     pub id: BackupId,
@@ -120,7 +120,7 @@ impl BackupReport {
 }
 
 /// How a service stands with its backups; without a service, what is set for all.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BackupStatus {
     /// Where new ones go.
     pub place: BackupPlace,

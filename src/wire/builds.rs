@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Build, BuildStages, Command, EnvKey, ProcessType, ReleaseVersion};
 
 /// A build with how far it has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BuildReport {
     /// The build.
     #[serde(flatten)]
@@ -19,14 +19,14 @@ pub struct BuildReport {
 }
 
 /// With what a release is compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DiffQuery {
     /// The earlier release; the last one that served before it if none.
     pub before: Option<String>,
 }
 
 /// What is different between two releases; of config vars only names.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReleaseDiff {
     /// The release compared with; none for the first one.
     pub before: Option<ReleaseVersion>,
@@ -60,7 +60,7 @@ impl ReleaseDiff {
 }
 
 /// A value then and now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Change<T> {
     /// In the earlier release.
     pub before: T,
@@ -69,7 +69,7 @@ pub struct Change<T> {
 }
 
 /// What a process type runs, then and now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessChange {
     /// Which.
     pub process_type: ProcessType,
@@ -80,7 +80,7 @@ pub struct ProcessChange {
 }
 
 /// How many instances a process type has, then and now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CountChange {
     /// Which.
     pub process_type: ProcessType,

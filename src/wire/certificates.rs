@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// `PUT /apps/{app}/certificate`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCertificate {
     /// The chain in PEM, in any order.
@@ -25,7 +25,7 @@ pub struct NewCertificate {
 }
 
 /// What became of a new certificate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CertificateChange {
     /// How the app stands now.
     pub report: CertificateReport,
@@ -34,7 +34,7 @@ pub struct CertificateChange {
 }
 
 /// An app's certificates.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CertificateReport {
     /// Where the files are.
     pub directory: String,
@@ -47,7 +47,7 @@ pub struct CertificateReport {
 }
 
 /// One certificate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CertificateReportEntry {
     /// Where it came from.
     pub source: CertificateSource,
@@ -63,7 +63,7 @@ pub struct CertificateReportEntry {
 }
 
 /// The certificate of a domain.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DomainCertificate {
     /// The domain.
     pub domain: Hostname,
@@ -74,7 +74,7 @@ pub struct DomainCertificate {
 }
 
 /// `POST /apps/{app}/certificate/generate`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateCertificate {
     /// For which name.
@@ -82,7 +82,7 @@ pub struct GenerateCertificate {
 }
 
 /// What was generated.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GeneratedCertificate {
     /// The signing request in PEM, for an authority.
     pub request: String,
@@ -91,7 +91,7 @@ pub struct GeneratedCertificate {
 }
 
 /// `PATCH /letsencrypt` and `PATCH /apps/{app}/letsencrypt`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeChange {
     /// `email`, `server`, `ca-bundle`, `challenge`, `dns-hook` or `graceperiod`.
@@ -101,7 +101,7 @@ pub struct AcmeChange {
 }
 
 /// `POST /apps/{app}/letsencrypt/renew` and `POST /letsencrypt/renew`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AcmeRenew {
     /// Renews what is not due as well.
@@ -109,7 +109,7 @@ pub struct AcmeRenew {
 }
 
 /// What is in force for automatic certificates, of one app or of all.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AcmeReport {
     /// Whether certificates are had by themselves.
     pub enabled: bool,
@@ -128,7 +128,7 @@ pub struct AcmeReport {
 }
 
 /// How far a domain has come.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AcmeDomain {
     /// The app that has it.
     pub app: AppName,
@@ -153,7 +153,7 @@ pub struct AcmeDomain {
 }
 
 /// What an operation on certificates came to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AcmeOutcome {
     /// Domains with a new certificate; of a revocation, those whose certificate is void.
     pub done: Vec<Hostname>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{CronRun, CronTask, CronTaskId, Timestamp};
 
 /// An app's cron tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CronReport {
     /// Whether none of the app's tasks runs by schedule.
     pub maintenance: bool,
@@ -16,7 +16,7 @@ pub struct CronReport {
 }
 
 /// A task and how it goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CronTaskReport {
     /// Its id.
     pub id: CronTaskId,
@@ -34,7 +34,7 @@ pub struct CronTaskReport {
 }
 
 /// `PATCH /apps/{app}/cron` and `PATCH /cron`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CronChange {
     /// `maintenance`.
@@ -44,14 +44,14 @@ pub struct CronChange {
 }
 
 /// `GET /cron`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GlobalCronReport {
     /// Whether no task of any app runs by schedule.
     pub maintenance: bool,
 }
 
 /// `POST /apps/{app}/cron/{id}/run`.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CronRunRequest {
     /// Does not wait for its end.
@@ -61,7 +61,7 @@ pub struct CronRunRequest {
 }
 
 /// Which runs to show, as the query of `GET /apps/{app}/cron/runs`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CronHistoryQuery {
     /// Of one task.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Timestamp;
 
 /// Asks for a code to sign in with (`dashboard:login`).
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLoginCode {
     /// For whom; the caller if none.
@@ -14,7 +14,7 @@ pub struct NewLoginCode {
 }
 
 /// A code to sign in with, once.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LoginCode {
     /// For whom.
     pub user: String,
@@ -33,7 +33,7 @@ impl std::fmt::Debug for LoginCode {
 }
 
 /// A session of the dashboard.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SessionReport {
     /// Its number.
     pub id: i64,

@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// An app's proxy properties; without an app, those of all apps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProxyReport {
     /// Whether the app is on the web at all.
     pub enabled: bool,
@@ -19,7 +19,7 @@ pub struct ProxyReport {
 }
 
 /// A process of the proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProxyProcess {
     /// Its number.
     pub pid: u32,
@@ -32,7 +32,7 @@ pub struct ProxyProcess {
 }
 
 /// `POST /proxy/upgrade`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProxyUpgradeReport {
     /// The process that takes new clients.
     pub pid: u32,
@@ -43,7 +43,7 @@ pub struct ProxyUpgradeReport {
 }
 
 /// One property.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProxyProperty {
     /// Its name.
     pub key: ProxyKey,
@@ -56,7 +56,7 @@ pub struct ProxyProperty {
 }
 
 /// `PATCH /apps/{app}/proxy` and `PATCH /proxy`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyChange {
     /// The property.
@@ -66,7 +66,7 @@ pub struct ProxyChange {
 }
 
 /// `PUT /apps/{app}/proxy/enabled` and `PUT /apps/{app}/maintenance`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
     /// On or off.
@@ -74,7 +74,7 @@ pub struct Switch {
 }
 
 /// An app's port mappings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PortReport {
     /// Those in force.
     pub mappings: Vec<PortMapping>,
@@ -85,7 +85,7 @@ pub struct PortReport {
 }
 
 /// `POST` and `PUT` on `/apps/{app}/ports`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortList {
     /// The mappings.
@@ -93,7 +93,7 @@ pub struct PortList {
 }
 
 /// `DELETE /apps/{app}/ports`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortRemoval {
     /// Mappings, or host ports.
@@ -101,7 +101,7 @@ pub struct PortRemoval {
 }
 
 /// Whether an app is in maintenance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MaintenanceReport {
     /// Whether every request is answered by the maintenance page.
     pub enabled: bool,
@@ -110,14 +110,14 @@ pub struct MaintenanceReport {
 }
 
 /// An app's own pages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PageReport {
     /// Those that replace Staithe's.
     pub pages: Vec<Page>,
 }
 
 /// A page of an app's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Page {
     /// When it is shown.
     pub when: PageOccasion,
@@ -126,7 +126,7 @@ pub struct Page {
 }
 
 /// `PUT /apps/{app}/pages/{id}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PageContent {
     /// The page.
@@ -134,7 +134,7 @@ pub struct PageContent {
 }
 
 /// A route beside the domains of apps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RouteReport {
     /// Where it leads.
     pub app: AppName,
@@ -146,7 +146,7 @@ pub struct RouteReport {
 }
 
 /// `POST /apps/{app}/routes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRoute {
     /// The route.
@@ -157,7 +157,7 @@ pub struct NewRoute {
 }
 
 /// `DELETE /apps/{app}/routes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRemoval {
     /// Where it is found.

@@ -1,7 +1,9 @@
 //! Which kind of failure it is.
 
 /// The kinds that interfaces translate: to an HTTP status, an exit code, an SSH message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The named thing does not exist.

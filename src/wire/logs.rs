@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{LogCursor, LogLevel, LogSources, LogTime, ReleaseVersion};
 
 /// Which log lines to show.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogQuery {
     /// Only this process type or instance (`web`, `web.2`).

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{AppName, InstanceName, ProcessType, ReleaseVersion, Timestamp};
 
 /// How far a picture goes back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum MetricsRange {
     /// An hour.
     #[default]
@@ -66,7 +68,19 @@ impl std::str::FromStr for MetricsRange {
 }
 
 /// What a series is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricName {
     /// Processors in use.
@@ -143,7 +157,7 @@ pub enum MetricName {
 }
 
 /// What the numbers of a series mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricUnit {
     /// Processors.
@@ -165,7 +179,7 @@ pub enum MetricUnit {
 }
 
 /// One line of a picture. Its points are those of the report that it is in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MetricSeries {
     /// What it is about.
     pub name: MetricName,
@@ -185,7 +199,7 @@ pub struct MetricSeries {
 }
 
 /// Something that happened, to be marked in a picture.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MetricMark {
     /// When.
     pub at: Timestamp,
@@ -199,7 +213,7 @@ pub struct MetricMark {
 }
 
 /// What is marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricMarkKind {
     /// A release began to be deployed.
@@ -211,7 +225,7 @@ pub enum MetricMarkKind {
 }
 
 /// An app's figures, or the machine's, over time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MetricsReport {
     /// Whose; none: the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +256,9 @@ impl MetricsReport {
 }
 
 /// How finely an app's figures are taken apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricsBy {
     /// The app as a whole.
@@ -255,7 +271,7 @@ pub enum MetricsBy {
 }
 
 /// `GET /apps/{app}/metrics`, `GET /host/metrics`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsQuery {
     /// How far back; an hour unless said otherwise.
@@ -269,7 +285,7 @@ pub struct MetricsQuery {
 }
 
 /// The newest sample of an app or of the machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MetricsSample {
     /// When it was taken.
     pub at: Timestamp,
@@ -290,7 +306,7 @@ impl MetricsSample {
 }
 
 /// One figure.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MetricValue {
     /// What it is about.
     pub name: MetricName,
@@ -301,7 +317,7 @@ pub struct MetricValue {
 }
 
 /// The newest sample of one instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceSample {
     /// Which.
     pub instance: InstanceName,
@@ -310,7 +326,7 @@ pub struct InstanceSample {
 }
 
 /// An app's last hour in small, for lists.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sparkline {
     /// The app.
     pub app: AppName,
@@ -325,7 +341,7 @@ pub struct Sparkline {
 }
 
 /// How the machine stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostReport {
     /// Its name.
     pub name: String,
@@ -358,7 +374,9 @@ pub struct HostReport {
 }
 
 /// Memory of the machine, bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct MemoryReport {
     /// All of it.
     pub total_bytes: u64,
@@ -371,7 +389,7 @@ pub struct MemoryReport {
 }
 
 /// One file system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DiskReport {
     /// Directories of Staithe's that are on it.
     pub paths: Vec<String>,
@@ -386,7 +404,7 @@ pub struct DiskReport {
 }
 
 /// One place where connections are taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ListenerReport {
     /// What for: `http`, `https`, `port of shop`.
     pub purpose: String,
@@ -395,7 +413,7 @@ pub struct ListenerReport {
 }
 
 /// One component with its version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ComponentVersion {
     /// What: `staithe`, `proxy`, `git`.
     pub name: String,
@@ -404,7 +422,7 @@ pub struct ComponentVersion {
 }
 
 /// Something that the kernel can do, or cannot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KernelFeature {
     /// What.
     pub name: String,
@@ -415,7 +433,7 @@ pub struct KernelFeature {
 }
 
 /// What Staithe itself takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Footprint {
     /// Its processes by role.
     pub roles: Vec<RoleFootprint>,
@@ -426,7 +444,7 @@ pub struct Footprint {
 }
 
 /// The processes of one role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RoleFootprint {
     /// `control plane`, `proxy`, `monitors`.
     pub role: String,
@@ -437,7 +455,9 @@ pub struct RoleFootprint {
 }
 
 /// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
     /// As it should be.
@@ -449,7 +469,7 @@ pub enum CheckStatus {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostCheck {
     /// Stable name, such as `disk.data`.
     pub code: String,

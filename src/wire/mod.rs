@@ -39,7 +39,8 @@ pub use metrics::*;
 pub use plugins::*;
 pub use problem::Problem;
 pub use protocol::{
-    ACTOR_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON, REQUEST_ID_HEADER, SESSION_PROTOCOL,
+    ACTOR_FROM_HEADER, ACTOR_HEADER, ACTOR_VIA_HEADER, API_PREFIX, NDJSON, PROBLEM_JSON,
+    REQUEST_ID_HEADER, SESSION_PROTOCOL, SSE,
 };
 pub use reports::*;
 pub use requests::*;

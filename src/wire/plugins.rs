@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{AppName, PluginName, Secret, Timestamp};
 
 /// A plugin, for `plugin:list` and `plugin:info`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginReport {
     /// The name it goes by.
     pub name: PluginName,
@@ -38,7 +38,7 @@ pub struct PluginReport {
 }
 
 /// One of a plugin's commands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginCommand {
     /// What follows the colon.
     pub name: String,
@@ -51,7 +51,7 @@ pub struct PluginCommand {
 }
 
 /// One of a plugin's hooks.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginHook {
     /// `post-deploy`.
     pub name: String,
@@ -62,7 +62,7 @@ pub struct PluginHook {
 }
 
 /// How a plugin has done since the control plane was started.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginRecord {
     /// How often a hook of its was run.
     pub runs: u64,
@@ -79,7 +79,7 @@ pub struct PluginRecord {
 }
 
 /// One of a plugin's settings, for `plugin:report`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginSetting {
     /// Its name.
     pub key: String,
@@ -94,7 +94,7 @@ pub struct PluginSetting {
 }
 
 /// `plugin:report`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PluginSettings {
     /// The plugin.
     pub plugin: PluginReport,
@@ -103,7 +103,7 @@ pub struct PluginSettings {
 }
 
 /// `POST /plugins`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstallPlugin {
     /// Where it is to be had.
@@ -120,7 +120,7 @@ pub struct InstallPlugin {
 }
 
 /// Where a plugin is to be had.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PluginSource {
     /// A tar archive, plain or gzip.
@@ -140,7 +140,7 @@ pub enum PluginSource {
 }
 
 /// `PATCH /plugins/{id}/settings`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPlugin {
     /// The app it is set for; none: all.
@@ -154,7 +154,7 @@ pub struct SetPlugin {
 }
 
 /// The query of `GET /plugins/{id}/settings`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginQuery {
     /// The app whose settings are asked for.
@@ -163,7 +163,7 @@ pub struct PluginQuery {
 }
 
 /// `POST /plugin-triggers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriggerPlugins {
     /// The hook.
@@ -180,7 +180,7 @@ pub struct TriggerPlugins {
 }
 
 /// What a plugin said when a hook was triggered by hand.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TriggerReport {
     /// The plugin.
     pub plugin: PluginName,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Kind;
 
 /// An error as RFC 9457 "problem details", with the kind and the next step beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Problem {
     /// `urn:staithe:problem:not_found`.
     #[serde(rename = "type")]

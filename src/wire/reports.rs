@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// How an app stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppStatus {
     /// No release yet.
@@ -25,8 +25,22 @@ pub enum AppStatus {
     Stopped,
 }
 
+impl AppStatus {
+    /// As it is written: `running`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Deploying => "deploying",
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Crashed => "crashed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// An app with how it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AppReport {
     /// The app.
     #[serde(flatten)]
@@ -42,7 +56,7 @@ pub struct AppReport {
 }
 
 /// How an instance stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceStatus {
     /// Started, not ready yet.
@@ -56,7 +70,7 @@ pub enum InstanceStatus {
 }
 
 /// One instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceReport {
     /// `web.1`.
     pub name: InstanceName,
@@ -81,7 +95,7 @@ pub struct InstanceReport {
 }
 
 /// An app's process types (`ps:scale`, `ps:report`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProcessReport {
     /// Declared process types with their wanted counts.
     pub scale: Vec<(ProcessType, u32)>,
@@ -92,7 +106,7 @@ pub struct ProcessReport {
 }
 
 /// An app's domains.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DomainReport {
     /// The domains that route to the app now.
     pub domains: Vec<Hostname>,
@@ -103,7 +117,7 @@ pub struct DomainReport {
 }
 
 /// An app's quotas.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ResourceReport {
     /// As set.
     pub settings: ResourceSettings,
@@ -114,7 +128,7 @@ pub struct ResourceReport {
 }
 
 /// An app's deploy checks.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CheckReport {
     /// The settings in force.
     pub settings: CheckSettings,
@@ -123,7 +137,7 @@ pub struct CheckReport {
 }
 
 /// The result of one check of one instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CheckResult {
     /// The instance.
     pub instance: InstanceName,
@@ -134,7 +148,7 @@ pub struct CheckResult {
 }
 
 /// A key that may push and run commands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SshKey {
     /// What it is called.
     pub name: String,
@@ -149,7 +163,7 @@ pub struct SshKey {
 }
 
 /// A stack: the base images of builds and instances.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StackReport {
     /// `debian-13`.
     pub name: String,
@@ -168,7 +182,7 @@ pub struct StackReport {
 }
 
 /// What became of a push.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum PushOutcome {
     /// The refs may move; `release` is none where nothing was to be deployed.
@@ -186,7 +200,7 @@ pub enum PushOutcome {
 }
 
 /// A release without the values of its config vars.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReleaseReport {
     /// Its number.
     pub version: ReleaseVersion,
@@ -237,14 +251,14 @@ impl From<Release> for ReleaseReport {
 }
 
 /// What the server is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionReport {
     /// Staithe's version.
     pub version: String,
 }
 
 /// What `gc` did.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GarbageReport {
     /// Bytes freed on disk.
     pub freed_bytes: u64,

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 /// `POST /apps`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewApp {
     /// Its name.
@@ -17,7 +17,7 @@ pub struct NewApp {
 }
 
 /// `POST /apps/{app}/rename`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenameApp {
     /// The new name.
@@ -25,7 +25,7 @@ pub struct RenameApp {
 }
 
 /// `POST /apps/{app}/clone`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneApp {
     /// The new app's name.
@@ -36,7 +36,7 @@ pub struct CloneApp {
 }
 
 /// `PUT /apps/{app}/deploy-branch`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployBranch {
     /// The branch; none: the next pushed `main` or `master`.
@@ -44,7 +44,7 @@ pub struct DeployBranch {
 }
 
 /// `PATCH /apps/{app}/processes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     /// The wanted counts; types not named stay as they are.
@@ -52,7 +52,7 @@ pub struct ScaleRequest {
 }
 
 /// `POST /apps/{app}/rollback`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The release to go back to; none: the last good one before the current.
@@ -60,7 +60,7 @@ pub struct RollbackRequest {
 }
 
 /// `POST /apps/{app}/builds/cancel`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelBuild {
     /// The build; none: the one going on.
@@ -68,7 +68,7 @@ pub struct CancelBuild {
 }
 
 /// `POST`, `DELETE` and `PUT` on `/apps/{app}/domains`, and `PUT /domains`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DomainList {
     /// The domains.
@@ -76,7 +76,7 @@ pub struct DomainList {
 }
 
 /// `PATCH /apps/{app}/resources/limits` and `…/reservations`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaRequest {
     /// Which quota.
@@ -86,7 +86,7 @@ pub struct QuotaRequest {
 }
 
 /// `PATCH /apps/{app}/checks`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckChange {
     /// `enabled`, `deadline`, `uptime`, `drain` or `stop`.
@@ -96,7 +96,7 @@ pub struct CheckChange {
 }
 
 /// `POST /ssh-keys`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSshKey {
     /// What to call it.
@@ -112,7 +112,7 @@ pub struct NewSshKey {
 }
 
 /// `POST /stacks`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewStack {
     /// `debian-13`.
@@ -120,7 +120,7 @@ pub struct NewStack {
 }
 
 /// A change of config vars.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConfigChange {
     /// Vars to set.
@@ -134,7 +134,7 @@ pub struct ConfigChange {
 }
 
 /// Which quota a `resource:` verb speaks of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceScope {
     /// Every process type without an own setting.
@@ -148,7 +148,9 @@ pub enum ResourceScope {
 /// New limits; outer `None` leaves a value, inner `None` (`clear`) removes the setting.
 ///
 /// In JSON a missing key leaves the value and `null` removes the setting (as RFC 7396 has it).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResourceChange {
     /// Memory.
@@ -175,7 +177,7 @@ const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 1000;
 
 /// The query of lists that grow.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListQuery {
     /// How many at most.
@@ -190,7 +192,7 @@ impl ListQuery {
 }
 
 /// The query of `GET /events`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     /// Only this app's.
@@ -210,6 +212,7 @@ pub struct EventQuery {
     /// How many at most.
     pub limit: Option<usize>,
     /// Goes on with new ones as they come.
+    #[schemars(skip)]
     pub follow: bool,
 }
 
@@ -235,7 +238,7 @@ impl EventQuery {
 }
 
 /// Which lines of an access log to show.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogQuery {
     /// How many of the last lines; a default if none.
@@ -245,7 +248,7 @@ pub struct AccessLogQuery {
 }
 
 /// `POST /ssh/exec`: what the forced command of the system's sshd was asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// `SSH_ORIGINAL_COMMAND`; empty for an interactive shell.
@@ -259,7 +262,7 @@ pub struct ExecRequest {
 }
 
 /// A terminal's size in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TerminalSize {
     /// Width.
     pub columns: u16,
@@ -268,7 +271,7 @@ pub struct TerminalSize {
 }
 
 /// A one-off or a guest process.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunRequest {
     /// For `enter`: the instance (`web.1`) or the type (`web`); for `run`: unused.
@@ -284,7 +287,7 @@ pub struct RunRequest {
 }
 
 /// One ref of a push, as `pre-receive` gets it (githooks(5)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RefUpdate {
     /// The object name before; zeros for a new ref.
     pub old: String,
@@ -295,7 +298,7 @@ pub struct RefUpdate {
 }
 
 /// A push as the hook reports it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// Made by the hook, unguessable; asks for the outcome if the connection breaks.

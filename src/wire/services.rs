@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// What a service is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceStatus {
     /// Its container runs, and does not take clients yet.
@@ -40,7 +40,7 @@ impl ServiceStatus {
 }
 
 /// `create`, and what `clone` may change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NewService {
     /// Its name.
     pub name: ServiceName,
@@ -55,14 +55,14 @@ pub struct NewService {
 }
 
 /// `clone`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CloneService {
     /// The name of the copy.
     pub to: ServiceName,
 }
 
 /// `link`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LinkService {
     /// The app.
     pub app: AppName,
@@ -75,7 +75,7 @@ pub struct LinkService {
 }
 
 /// `unlink`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct UnlinkService {
     /// Whether the app goes on with the release it has.
@@ -83,7 +83,7 @@ pub struct UnlinkService {
 }
 
 /// `expose`: none for ports of the platform's choice.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct ExposeService {
     /// Ports of the machine, in the order of the service's own.
@@ -91,7 +91,7 @@ pub struct ExposeService {
 }
 
 /// `set`: no value goes back to the default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SetService {
     /// The setting.
     pub key: String,
@@ -100,7 +100,7 @@ pub struct SetService {
 }
 
 /// An app that is linked to a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LinkReport {
     /// The type of the service.
     pub kind: PluginName,
@@ -113,7 +113,7 @@ pub struct LinkReport {
 }
 
 /// How a service stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceReport {
     /// Its number.
     pub id: u32,

@@ -8,7 +8,7 @@ use crate::domain::{
 };
 
 /// `POST /volumes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeRequest {
     /// Its name.
@@ -25,7 +25,7 @@ pub struct VolumeRequest {
 }
 
 /// `PATCH /volumes/{id}`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeResize {
     /// Its new size.
@@ -33,7 +33,7 @@ pub struct VolumeResize {
 }
 
 /// A volume and who has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeReport {
     /// The volume.
     #[serde(flatten)]
@@ -47,7 +47,7 @@ pub struct VolumeReport {
 }
 
 /// A place of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VolumeUse {
     /// The app.
     pub app: AppName,
@@ -58,7 +58,7 @@ pub struct VolumeUse {
 }
 
 /// An app's mounts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StorageReport {
     /// Those of its next release.
     pub mounts: Vec<VolumeMount>,
@@ -67,7 +67,7 @@ pub struct StorageReport {
 }
 
 /// `POST /apps/{app}/mounts`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MountRequest {
     /// The mount.
@@ -78,7 +78,7 @@ pub struct MountRequest {
 }
 
 /// `DELETE /apps/{app}/mounts`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnmountRequest {
     /// What.

@@ -7,7 +7,7 @@ use super::Problem;
 /// One line of an `application/x-ndjson` answer: `{"line":"…"}`, `{"result":…}`, `{"error":{…}}`.
 ///
 /// A stream that ends without `result` or `error` was cut off: the outcome is unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamItem<T> {
     /// A line of output, without its line feed.

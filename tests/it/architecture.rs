@@ -60,6 +60,7 @@ const WIRING: &[&str] = &["main.rs", "lib.rs", "config.rs", "daemon.rs", "daemon
 /// Crates that only these modules may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["web", "api", "dashboard"]),
+    ("aide", &["web", "api"]),
     ("nix", &["sys"]),
     ("libc", &["sys"]),
     ("git2", &["git"]),

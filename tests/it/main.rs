@@ -19,6 +19,8 @@ mod docs;
 mod front;
 mod git;
 mod image;
+mod openapi;
+mod metrics;
 mod plugins;
 mod power;
 mod proxy;

@@ -30,7 +30,8 @@ pub(super) async fn show(
     }
     let mut events = Vec::new();
     if may(EVENTS_LIST) {
-        let filter = EventFilter { app: Some(app.clone()), ..EventFilter::default() };
+        let sight = caller.grants.event_sight();
+        let filter = EventFilter { app: Some(app.clone()), sight, ..EventFilter::default() };
         events = dashboard.events(&filter, SHOWN).await?;
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
     }

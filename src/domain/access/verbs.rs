@@ -16,6 +16,7 @@ macro_rules! verbs {
 verbs! {
     // On the machine.
     SYSTEM_VERSION = "system:version", Anybody, View;
+    SYSTEM_OPENAPI = "system:openapi", Anybody, View;
     GC_RUN = "gc:run", Platform, Admin;
     EVENTS_LIST = "events:list", Anybody, View;
     METRICS_SHOW = "metrics:show", Platform, View;
@@ -86,9 +87,9 @@ verbs! {
     SERVICES_DESTROY = "services:destroy", Platform, Operate;
     SERVICES_CLONE = "services:clone", Platform, Operate;
     SERVICES_LINKS = "services:links", Platform, View;
-    SERVICES_LINK = "services:link", Platform, Operate;
-    SERVICES_UNLINK = "services:unlink", Platform, Operate;
-    SERVICES_PROMOTE = "services:promote", Platform, Operate;
+    SERVICES_LINK = "services:link", Platform, View;
+    SERVICES_UNLINK = "services:unlink", Platform, View;
+    SERVICES_PROMOTE = "services:promote", Platform, View;
     SERVICES_EXPOSE = "services:expose", Platform, Operate;
     SERVICES_UNEXPOSE = "services:unexpose", Platform, Operate;
     SERVICES_START = "services:start", Platform, Operate;
@@ -147,6 +148,8 @@ verbs! {
     DOMAINS_ADD = "domains:add", App, Operate;
     DOMAINS_REMOVE = "domains:remove", App, Operate;
     DOMAINS_SET = "domains:set", App, Operate;
+    // Asked beside `services:link`, `unlink` and `promote`, which need to see services.
+    SERVICES_LINK_APP = "services:link-app", App, Operate;
     SERVICES_OF_APP = "services:of-app", App, View;
     RESOURCE_REPORT = "resource:report", App, View;
     RESOURCE_LIMIT = "resource:limit", App, Operate;

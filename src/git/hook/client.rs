@@ -45,6 +45,8 @@ pub(super) enum Verdict {
 pub(super) struct Client {
     control_socket: PathBuf,
     actor: String,
+    from: Option<String>,
+    via: Option<String>,
     path: String,
     id: String,
     body: Bytes,
@@ -71,6 +73,8 @@ impl Client {
         Ok(Self {
             control_socket: setting.control_socket.clone(),
             actor: setting.actor.clone(),
+            from: setting.from.clone(),
+            via: setting.via.clone(),
             path: format!("/api/v1/apps/{}/pushes", setting.app),
             id,
             body: serde_json::to_vec(&push)?.into(),
@@ -127,7 +131,14 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, Error> {
-        Request::builder()
+        let mut request = Request::builder();
+        let told = [("x-staithe-actor-from", &self.from), ("x-staithe-actor-via", &self.via)];
+        for (header, value) in told {
+            if let Some(value) = value {
+                request = request.header(header, value);
+            }
+        }
+        request
             .method(method)
             .uri(path)
             .header("host", "staithe")

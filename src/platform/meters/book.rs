@@ -143,6 +143,8 @@ pub(super) struct Book {
     #[serde(skip)]
     fresh: BTreeMap<AppName, Requests>,
     pub(super) totals: BTreeMap<AppId, BTreeMap<ProcessType, Totals>>,
+    /// Builds that have ended, by how.
+    pub(super) builds: BTreeMap<AppId, BTreeMap<String, u64>>,
     #[serde(skip)]
     pending: HashMap<(AppId, InstanceName), Pending>,
     /// Processor time of the machine at the last sample.
@@ -159,6 +161,11 @@ impl Book {
                 let own = self.totals(app, &process);
                 own.counters.add(totals.counters);
                 own.restarts += totals.restarts;
+            }
+        }
+        for (app, ends) in early.builds {
+            for (status, count) in ends {
+                *self.builds.entry(app).or_default().entry(status).or_default() += count;
             }
         }
         self.containers.extend(early.containers);
@@ -205,6 +212,11 @@ impl Book {
     pub(super) fn see_restart(&mut self, app: AppId, name: &InstanceName) {
         self.totals(app, &name.process_type).restarts += 1;
         self.pending(app, name).restarts += 1;
+    }
+
+    /// Notes that a build has ended.
+    pub(super) fn see_build(&mut self, app: AppId, status: &str) {
+        *self.builds.entry(app).or_default().entry(status.to_owned()).or_default() += 1;
     }
 
     fn totals(&mut self, app: AppId, process: &ProcessType) -> &mut Totals {
@@ -276,6 +288,7 @@ impl Book {
             *age <= REMEMBERED
         });
         self.totals.retain(|app, _| apps.contains_key(app));
+        self.builds.retain(|app, _| apps.contains_key(app));
         self.ended.tidy(|app| apps.values().any(|known| known == app));
     }
 }

@@ -47,7 +47,7 @@ impl Platform {
         checks.push(self.apps_check().await?);
         checks.extend(feature_checks(&features));
         // What is wrong comes first.
-        checks.sort_by(|a, b| b.status.cmp(&a.status));
+        checks.sort_by_key(|check| std::cmp::Reverse(check.status));
         Ok(HostReport {
             name: host::name(),
             kernel: host::kernel(),

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::instances::Instance;
 use super::{Platform, clock};
 use crate::container::ExitRecord;
-use crate::domain::{AppId, InstanceName, Timestamp};
+use crate::domain::{AppId, BuildStatus, InstanceName, Timestamp};
 use crate::wire::ListenerReport;
 
 use book::{Book, Counters};
@@ -68,6 +68,17 @@ impl Meters {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every section leaves the maps whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a build has ended.
+    pub(super) fn note_build(&self, app: AppId, status: BuildStatus) {
+        let status = match status {
+            BuildStatus::Succeeded => "succeeded",
+            BuildStatus::Failed => "failed",
+            BuildStatus::Canceled => "canceled",
+            BuildStatus::Queued | BuildStatus::Running => return,
+        };
+        self.lock().book.see_build(app, status);
     }
 
     /// Notes that an instance is started again after an end that nobody asked for.
@@ -126,4 +137,10 @@ const HOST: &str = "host";
 
 fn now() -> Timestamp {
     clock::now()
+}
+
+/// As a field of a row: seven digits are enough for a picture.
+#[allow(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite: missing")]
+fn single(value: f64) -> f32 {
+    value as f32
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::fields::{Figure, HOST as HOST_FIGURES, TRAFFIC, USAGE, traffic, usage};
-use super::{HOST, Platform, now, series_of};
+use super::{HOST, Platform, now, series_of, single};
 use crate::domain::{App, AppName, InstanceName, Invalid, ProcessType, ReleaseStatus, Timestamp};
 use crate::platform::{Error, Kind, Result, pipeline};
 use crate::series::{Cell, Columns, Window};
@@ -388,7 +388,7 @@ impl Lines {
             place.into_iter().for_each(|place| *place = *cells);
         }
         let line = |n: usize, divided: f64| -> Vec<Option<f32>> {
-            let value = |cells: &[Cell; 3]| cells[n].mean().map(|mean| (mean / divided) as f32);
+            let value = |cells: &[Cell; 3]| cells[n].mean().map(|mean| single(mean / divided));
             points.iter().map(value).collect()
         };
         let step_s = step_ms as f64 / 1000.0;

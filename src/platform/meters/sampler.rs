@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::book::{Book, Counters, Pending, Requests};
 use super::fields::{host as host_field, traffic, usage};
 use super::pictures::Lines;
-use super::{HOST, Platform, footprint, now, series_of, series_of_instance};
+use super::{HOST, Platform, footprint, now, series_of, series_of_instance, single};
 use crate::container::Stats;
 use crate::domain::{Actor, App, AppId, AppName, InstanceName, Timestamp};
 use crate::host;
@@ -138,10 +138,17 @@ impl Platform {
     }
 
     /// Notes what the proxy has counted; one that does not answer is asked again at the next sample.
-    pub(in crate::platform) async fn measure_proxy(&self) {
+    /// Whether it has answered.
+    pub(in crate::platform) async fn measure_proxy(&self) -> bool {
         match self.proxy.metrics_of_all().await {
-            Ok(processes) => self.0.meters.lock().book.see_proxy(processes),
-            Err(error) => tracing::warn!(error = report(&error), "ask the proxy for its counters"),
+            Ok(processes) => {
+                self.0.meters.lock().book.see_proxy(processes);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = report(&error), "ask the proxy for its counters");
+                false
+            }
         }
     }
 
@@ -295,7 +302,7 @@ fn pending_row(pending: Pending, seconds: Option<f64>) -> Vec<f32> {
 
 fn put_counters(row: &mut [f32], new: &Counters, seconds: Option<f64>) {
     let Some(seconds) = seconds else { return };
-    let rate = |count: u64| (count as f64 / seconds) as f32;
+    let rate = |count: u64| single(count as f64 / seconds);
     row[usage::CPU] = rate(new.cpu_us) / 1e6;
     row[usage::THROTTLED] = rate(new.throttled_us) / 1e6;
     row[usage::RECEIVED] = rate(new.received);
@@ -331,7 +338,7 @@ fn host_row(book: &mut Book, look: &Look, seconds: Option<f64>) -> Vec<f32> {
         }
     }
     book.host = now.or(book.host);
-    row[field::LOAD] = host::load()[0] as f32;
+    row[field::LOAD] = single(host::load()[0]);
     let memory = host::memory();
     row[field::MEMORY] = memory.total.saturating_sub(memory.available) as f32;
     row[field::MEMORY_TOTAL] = memory.total as f32;
@@ -344,8 +351,8 @@ fn host_row(book: &mut Book, look: &Look, seconds: Option<f64>) -> Vec<f32> {
     let links = (sum(|link| link.received), sum(|link| link.sent));
     if let (Some(seconds), Some((received, sent))) = (seconds, book.links) {
         // A link that was taken away makes the sum smaller.
-        row[field::RECEIVED] = (links.0.saturating_sub(received) as f64 / seconds) as f32;
-        row[field::SENT] = (links.1.saturating_sub(sent) as f64 / seconds) as f32;
+        row[field::RECEIVED] = single(links.0.saturating_sub(received) as f64 / seconds);
+        row[field::SENT] = single(links.1.saturating_sub(sent) as f64 / seconds);
     }
     book.links = Some(links);
     row[field::CONTROL] = look.footprint.control as f32;

@@ -474,7 +474,7 @@ impl Commands for Shell {
         if service == Service::ReceivePack {
             repositories.ensure(&request.app).map_err(refused)?;
         }
-        let session = Session { actor: actor.name.clone(), protocol: request.protocol };
+        let session = Session { actor: actor.clone(), protocol: request.protocol, http: None };
         repositories.serve(&request.app, service, &session).map_err(refused)
     }
 

@@ -17,6 +17,8 @@ async fn converse(answers: &[&str]) -> (String, Result<Verdict, Error>) {
     let setting = Setting {
         app: "shop".parse().unwrap(),
         actor: "alice".into(),
+        from: Some("192.0.2.7".into()),
+        via: Some("token".into()),
         control_socket,
         quarantine: None,
     };
@@ -28,6 +30,8 @@ async fn converse(answers: &[&str]) -> (String, Result<Verdict, Error>) {
             let count = stream.read(&mut request).await.unwrap();
             let head = String::from_utf8_lossy(&request[..count]).into_owned();
             assert!(head.contains("x-staithe-actor: alice"), "{head}");
+            assert!(head.contains("x-staithe-actor-from: 192.0.2.7"), "{head}");
+            assert!(head.contains("x-staithe-actor-via: token"), "{head}");
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
         std::future::pending::<()>().await
