@@ -1,3 +1,5 @@
+//! Drains against receivers that are slow, gone and hostile.
+
 use std::io::Write;
 
 use tokio::io::AsyncReadExt;

@@ -1,3 +1,5 @@
+//! Followers of files that grow, rotate and vanish.
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
