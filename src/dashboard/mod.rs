@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A page is one handler here and one template in `templates/dashboard`; a handler answers with a
-//! [`Page`] or a [`Refusal`](crate::web::Refusal), and the frame makes HTML of both, since it alone
+//! [`Page`] or a [`Refusal`], and the frame makes HTML of both, since it alone
 //! knows who looks. Forms are plain posts that answer with [`Done`], a redirect with a sentence, or
 //! with their own page again and why not. Scripts only add to what works without them.
 //!

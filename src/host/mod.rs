@@ -98,7 +98,7 @@ pub fn disk(path: &Path) -> io::Result<Disk> {
 }
 
 /// Memory of the process `pid`, its share of what it shares included, in bytes; none if it has
-/// ended. /proc/<pid>/smaps_rollup, Linux 4.14.
+/// ended. `/proc/<pid>/smaps_rollup`, Linux 4.14.
 pub fn proportional_memory(pid: u32) -> Option<u64> {
     proc::proportional(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }

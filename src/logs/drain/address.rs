@@ -23,7 +23,7 @@ struct Forbidden(IpAddr);
 /// that a name cannot lead elsewhere the next moment.
 ///
 /// # Errors
-/// [`Forbidden`] as the source of a `PermissionDenied`; those of the resolver.
+/// `Forbidden` as the source of a `PermissionDenied`; those of the resolver.
 pub async fn resolve(url: &DrainUrl, private: bool) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = match url.host() {
         DrainHost::Address(address) => vec![SocketAddr::new(*address, url.port())],
