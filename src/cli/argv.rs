@@ -142,6 +142,8 @@ pub(super) fn operands(
 ) -> Result<Vec<String>, Failure> {
     // What follows the first operand of `run` and `enter` is another program's command line.
     let foreign = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
+    // `tokens:create --app` says for which apps, and has no app as an operand.
+    let own = command.get_arguments().any(|argument| argument.get_long() == Some("app"));
     let mut operands = Vec::new();
     let mut first = None;
     let mut rest = rest.into_iter();
@@ -151,9 +153,9 @@ pub(super) fn operands(
             operands.push(argument);
             break;
         }
-        if argument == "--app" {
+        if argument == "--app" && !own {
             app = Some(rest.next().ok_or_else(|| Failure::usage(NO_APP))?);
-        } else if let Some(name) = argument.strip_prefix("--app=") {
+        } else if let Some(name) = argument.strip_prefix("--app=").filter(|_| !own) {
             app = Some(name.to_owned());
         } else if !argument.starts_with('-') || argument == "-" {
             first.get_or_insert(operands.len());
@@ -273,6 +275,8 @@ mod tests {
         check("--app shop run -e A=B node --app x", "run -e A=B shop node --app x");
         check("run --app shop node --app x", "run shop node --app x");
         check("run shop node --app x", "run shop node --app x");
+        check("tokens:create ci --app shop", "tokens create ci --app shop");
+        check("tokens:create --app=shop ci", "tokens create --app=shop ci");
         check("--app", "--app needs the name of an app; ");
     }
 

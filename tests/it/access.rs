@@ -42,7 +42,7 @@ fn usual(verb: &str) -> bool {
 fn askers(staithe: &Staithe) -> Vec<Asker> {
     let mut askers = Vec::new();
     let mut add = |user: &str, scope: &[&str], held: (Option<Role>, Option<Role>), verbs| {
-        let token = token(staithe, user, &scope.join(" "), scope);
+        let token = token(staithe, user, &format!("token-{}", askers.len()), scope);
         let narrowed = scope.contains(&"--app");
         let name = format!("{user} {scope:?}");
         let (platform, shop) = held;
@@ -169,7 +169,7 @@ fn users_see_what_they_may_and_tokens_do_what_they_are_for() {
     assert!(events.contains("app.created") && !events.contains("blog"), "{events}");
     assert!(!events.contains("token.created"), "{events}");
 
-    let set = r#"{"set":{"KEY":"hunter2"},"no_restart":true}"#;
+    let set = r#"{"set":[["KEY","hunter2"]],"unset":[],"replace":false,"no_restart":true}"#;
     let changed = ask(&staithe, Some(&alice), "PATCH", "/api/v1/apps/shop/config", set);
     assert_eq!(changed.status, 200, "{changed:?}");
     let event = &staithe.json(&["events", "shop", "--kind", "config."])[0];

@@ -103,7 +103,7 @@ fn the_same_commands_work_over_ssh() {
     staithe.ssh(&["apps:list", "--run-dir", "/tmp"]).fails_with(4).says("over SSH");
     staithe.ssh(&["apps:exists", "nope"]).fails_with(20);
     staithe.ssh(&["nonsense"]).fails_with(2).says("`nonsense` is not a staithe command");
-    staithe.ssh(&["events"]).succeeds().says("(by alice)");
+    staithe.ssh(&["events"]).succeeds().says("(by alice from 127.0.0.1)");
     let keys = staithe.json(&["ssh-keys:list"]);
     let fingerprint = keys[0]["fingerprint"].as_str().unwrap();
     staithe.cli(&["ssh-keys:remove", "--fingerprint", fingerprint]).succeeds();

@@ -661,7 +661,7 @@ async fn outcome(State(control): State<Arc<Control>>) -> Response {
 async fn keys(State(control): State<Arc<Control>>) -> Json<Value> {
     let key = |fingerprint: &String| {
         json!({
-            "name": "alice", "fingerprint": fingerprint, "public_key": "",
+            "name": "alice", "user": "alice", "fingerprint": fingerprint, "public_key": "",
             "added_at": "2026-01-01T00:00:00Z",
         })
     };
