@@ -148,10 +148,11 @@ impl Scope {
     }
 
     fn holds(&self, verb: Verb, app: Option<&AppName>) -> bool {
-        let on_app = match (&self.apps, app) {
-            (None, _) => true,
-            (Some(apps), Some(app)) => apps.contains(app),
-            (Some(_), None) => verb.on == On::Anybody,
+        let on_app = match (&self.apps, verb.on) {
+            (None, _) | (Some(_), On::Anybody) => true,
+            (Some(apps), On::App) => app.is_some_and(|app| apps.contains(app)),
+            // Also where the path names one of them: what is changed is the platform's.
+            (Some(_), On::Platform) => false,
         };
         on_app && self.names(verb)
     }

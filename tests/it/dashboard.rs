@@ -200,7 +200,7 @@ fn pages_show_what_the_visitor_may_see_and_text_as_text() {
         created.body[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     let mut narrow = Visitor::new(&staithe).signs_in(&secret);
     narrow.get("/apps/shop").is(200, "shop");
-    narrow.get("/events").is(403, "this token is not for");
+    narrow.get("/events").is(403, "This token is not for");
     let id = secret.split('_').nth(1).unwrap();
     assert_eq!(vera.post("/access", "/access/tokens/revoke", &format!("id={id}")).status, 303);
     assert_eq!(narrow.get("/apps/shop").status, 303);
