@@ -1,6 +1,6 @@
 //! A database for an app, made, linked, backed up and looked into by somebody without a terminal.
 
-use super::{all_are_sound, sign_in_by_link, signed_in};
+use super::{all_are_sound, signed_in};
 use crate::support::{Repo, Staithe};
 
 #[test]
@@ -31,7 +31,6 @@ fn a_service_is_created_linked_backed_up_and_shows_its_password_only_when_asked(
         &["/services", "/services/postgres/shop-db", "/apps/shop/services", "/apps/shop/config"],
     );
 
-    sign_in_by_link(&staithe, &browser);
     browser.goto("/services/postgres/shop-db").click("form[action$='/unlink'] button");
     // The dialog says what happens; its button is the form's own.
     browser.has("dialog[open]").click("dialog[open] .danger");
