@@ -70,26 +70,36 @@ impl OperationOutput for Refusal {
     }
 }
 
-/// An answer that takes a while: lines, and then a `T` or a problem.
-pub struct Streamed<T>(Response, PhantomData<fn() -> T>);
+/// An answer that is there already, and the type that the API's document says of it.
+macro_rules! described_answer {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub struct $name<T>(Response, PhantomData<fn() -> T>);
 
-impl<T> Streamed<T> {
-    /// A stream that ends with a `T`.
-    pub fn new(response: Response) -> Self {
-        Self(response, PhantomData)
-    }
+        impl<T> $name<T> {
+            /// `response`, which is what the type says.
+            pub fn new(response: Response) -> Self {
+                Self(response, PhantomData)
+            }
+        }
+
+        impl<T> std::fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+
+        impl<T> IntoResponse for $name<T> {
+            fn into_response(self) -> Response {
+                self.0
+            }
+        }
+    };
 }
 
-impl<T> std::fmt::Debug for Streamed<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Streamed")
-    }
-}
-
-impl<T> IntoResponse for Streamed<T> {
-    fn into_response(self) -> Response {
-        self.0
-    }
+described_answer! {
+    /// An answer that takes a while: lines, and then a `T` or a problem.
+    Streamed
 }
 
 impl<T: JsonSchema> OperationOutput for Streamed<T> {
@@ -106,26 +116,9 @@ impl<T: JsonSchema> OperationOutput for Streamed<T> {
     }
 }
 
-/// A stream without an end of its own: each line is a `T`.
-pub struct Lines<T>(Response, PhantomData<fn() -> T>);
-
-impl<T> Lines<T> {
-    /// A stream of `T`.
-    pub fn new(response: Response) -> Self {
-        Self(response, PhantomData)
-    }
-}
-
-impl<T> std::fmt::Debug for Lines<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lines")
-    }
-}
-
-impl<T> IntoResponse for Lines<T> {
-    fn into_response(self) -> Response {
-        self.0
-    }
+described_answer! {
+    /// A stream without an end of its own: each line is a `T`.
+    Lines
 }
 
 impl<T: JsonSchema> OperationOutput for Lines<T> {
@@ -142,26 +135,9 @@ impl<T: JsonSchema> OperationOutput for Lines<T> {
     }
 }
 
-/// A `T` as of now, or its changes as server-sent events if asked for.
-pub struct Watched<T>(Response, PhantomData<fn() -> T>);
-
-impl<T> Watched<T> {
-    /// Whichever of them `response` is.
-    pub fn new(response: Response) -> Self {
-        Self(response, PhantomData)
-    }
-}
-
-impl<T> std::fmt::Debug for Watched<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
-impl<T> IntoResponse for Watched<T> {
-    fn into_response(self) -> Response {
-        self.0
-    }
+described_answer! {
+    /// A `T` as of now, or its changes as server-sent events if asked for.
+    Watched
 }
 
 impl<T: JsonSchema> OperationOutput for Watched<T> {
